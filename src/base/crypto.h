@@ -1,0 +1,60 @@
+/* crypto.h: the only door to libcrypto for hashing, sealing and random bytes.
+ *
+ * Secrets travel in struct secret: never formatted or logged, compared in constant time, wiped
+ * when given back (STYLE.md D23). All functions are thread-safe. */
+#ifndef BASE_CRYPTO_H
+#define BASE_CRYPTO_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+enum {
+    CRYPTO_SHA256_BYTES = 32,
+    CRYPTO_KEY_BYTES = 32,   /* AES-256 */
+    CRYPTO_NONCE_BYTES = 12, /* GCM */
+    CRYPTO_TAG_BYTES = 16,
+    SECRET_BYTES_MAX = 256,
+};
+
+struct secret {
+    /* private */
+    unsigned char bytes[SECRET_BYTES_MAX];
+    size_t len;
+};
+
+/* False when longer than SECRET_BYTES_MAX. */
+MUST_CHECK bool secret_set(struct secret *s, struct str bytes);
+void secret_wipe(struct secret *s);
+static inline struct str secret_str(const struct secret *s)
+{
+    return str_make((const char *)s->bytes, s->len);
+}
+
+/* Time depends on the lengths only. */
+bool crypto_equal(struct str a, struct str b);
+/* From the kernel; ends the process when the kernel cannot. */
+void crypto_random(void *out, size_t bytes);
+
+void crypto_sha256(struct str data, unsigned char out[CRYPTO_SHA256_BYTES]);
+void crypto_hmac_sha256(struct str key, struct str data, unsigned char out[CRYPTO_SHA256_BYTES]);
+
+/* AES-256-GCM (NIST SP 800-38D). A nonce is never used twice with one key. `out` has room for
+ * plain.len bytes; the tag is written apart. */
+RC crypto_seal(const unsigned char key[CRYPTO_KEY_BYTES],
+               const unsigned char nonce[CRYPTO_NONCE_BYTES], struct str aad, struct str plain,
+               unsigned char *out, unsigned char tag[CRYPTO_TAG_BYTES]);
+/* RC_CORRUPT when the key, nonce, aad, bytes or tag do not belong together; `out` is wiped then. */
+RC crypto_open(const unsigned char key[CRYPTO_KEY_BYTES],
+               const unsigned char nonce[CRYPTO_NONCE_BYTES], struct str aad, struct str sealed,
+               const unsigned char tag[CRYPTO_TAG_BYTES], unsigned char *out);
+
+/* Lower-case hex; writes 2 * n characters and a NUL. */
+void crypto_hex(const void *bytes, size_t n, char *out);
+/* URL-safe base64 without padding (RFC 4648 §5); writes crypto_base64url_len(n) and a NUL. */
+void crypto_base64url(const void *bytes, size_t n, char *out);
+static inline size_t crypto_base64url_len(size_t n)
+{
+    return (n * 4 + 2) / 3;
+}
+
+#endif

@@ -1,0 +1,109 @@
+/* mem.c: wrappers round the C library's allocator; nothing else calls it. */
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/checked.h"
+
+static NORETURN COLD void mem_exhausted(size_t bytes)
+{
+    fprintf(stderr, "bud: out of memory (%zu bytes asked)\n", bytes);
+    abort();
+}
+
+void *mem_alloc(size_t bytes)
+{
+    void *ptr = malloc(bytes == 0 ? 1 : bytes);
+    if (ptr == NULL) {
+        mem_exhausted(bytes);
+    }
+    return ptr;
+}
+
+void *mem_try_zalloc(size_t bytes)
+{
+    return calloc(1, bytes == 0 ? 1 : bytes);
+}
+
+void *mem_zalloc(size_t bytes)
+{
+    void *ptr = mem_try_zalloc(bytes);
+    if (ptr == NULL) {
+        mem_exhausted(bytes);
+    }
+    return ptr;
+}
+
+void *mem_try_zalloc_array(size_t n, size_t size)
+{
+    size_t bytes;
+    return checked_mul(n, size, &bytes) ? mem_try_zalloc(bytes) : NULL;
+}
+
+void *mem_zalloc_array(size_t n, size_t size)
+{
+    void *ptr = mem_try_zalloc_array(n, size);
+    if (ptr == NULL) {
+        mem_exhausted(n);
+    }
+    return ptr;
+}
+
+void *mem_try_realloc(void *ptr, size_t bytes)
+{
+    return realloc(ptr, bytes == 0 ? 1 : bytes);
+}
+
+void *mem_realloc(void *ptr, size_t bytes)
+{
+    void *moved = mem_try_realloc(ptr, bytes);
+    if (moved == NULL) {
+        mem_exhausted(bytes);
+    }
+    return moved;
+}
+
+char *mem_strdup(const char *s)
+{
+    size_t bytes = strlen(s) + 1;
+    return memcpy(mem_alloc(bytes), s, bytes);
+}
+
+void *mem_try_aligned(size_t align, size_t bytes)
+{
+    void *ptr = NULL;
+    if (posix_memalign(&ptr, align, bytes == 0 ? align : bytes) != 0) {
+        return NULL;
+    }
+    return memset(ptr, 0, bytes);
+}
+
+void mem_free(void *ptr)
+{
+    free(ptr);
+}
+
+void *mem_map(size_t bytes)
+{
+    void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (ptr == MAP_FAILED) {
+        return NULL;
+    }
+    (void)madvise(ptr, bytes, MADV_HUGEPAGE); /* a hint: kernels without THP refuse it */
+    return ptr;
+}
+
+void mem_unmap(void *ptr, size_t bytes)
+{
+    if (ptr != NULL) {
+        munmap(ptr, bytes);
+    }
+}
+
+void mem_wipe(void *ptr, size_t bytes)
+{
+    explicit_bzero(ptr, bytes);
+}

@@ -1,0 +1,39 @@
+/* addr.h: socket addresses as people write them: "127.0.0.1:8080", "[::1]:8080", "unix:/run/x".
+ *
+ * Plain data. Numeric hosts and "localhost" only; not here: DNS. */
+#ifndef NET_ADDR_H
+#define NET_ADDR_H
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+/* Limits. */
+enum {
+    ADDR_TEXT_BYTES = 128, /* room for any written address */
+    ADDR_UNIX_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1, /* longer is refused */
+};
+
+struct addr {
+    struct sockaddr_storage sa;
+    socklen_t sa_bytes; /* 0 = no address */
+};
+
+/* RC_INVALID with a sentence that quotes the text and says what is wrong. Port 0 is allowed (the
+ * system picks). */
+RC addr_parse(struct addr *a, struct str text, struct err *err);
+bool addr_is_unix(const struct addr *a);
+/* Reachable from this machine only: loopback or UNIX. */
+bool addr_is_local(const struct addr *a);
+/* 0 for UNIX. */
+uint16_t addr_port(const struct addr *a);
+/* The path of a UNIX address, borrowed; "" otherwise. */
+const char *addr_unix_path(const struct addr *a);
+/* As addr_parse reads it; always NUL-terminated. Returns dst. */
+const char *addr_format(const struct addr *a, char dst[ADDR_TEXT_BYTES]);
+/* The host alone ("127.0.0.1", "::1"), "unix" for UNIX: for logs and peers. Returns dst. */
+const char *addr_format_host(const struct addr *a, char dst[ADDR_TEXT_BYTES]);
+
+#endif

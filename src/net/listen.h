@@ -1,0 +1,47 @@
+/* listen.h: a listening socket, TCP or UNIX, under a connection cap.
+ *
+ * Order of calls: listen_open → on_accept per connection → listen_close. Connections outlive the
+ * listener. A UNIX socket has mode 0600, a stale one is replaced, one that somebody listens on is
+ * RC_CONFLICT; peers of another user (root excepted) are refused. */
+#ifndef NET_LISTEN_H
+#define NET_LISTEN_H
+
+#include "net/conn.h"
+
+/* Limits; a zero field of listen_conf takes the default. */
+enum {
+    LISTEN_CONNS_MAX = 4096, /* open connections of one listener; more are closed and counted */
+    LISTEN_BACKLOG = 1024,   /* the kernel's queue */
+    LISTEN_TURN_MAX = 64,    /* accepted per loop turn; the rest in the next */
+};
+
+struct listener;
+
+struct listen_conf {
+    struct addr addr;
+    bool reuse_port; /* SO_REUSEPORT: several loops share one port */
+    uint32_t conns_max;
+    struct conn_conf conn;
+};
+
+struct listen_stats {
+    uint64_t n_accepted;
+    uint64_t n_refused_cap;  /* closed at the cap */
+    uint64_t n_refused_peer; /* UNIX peer of another user */
+    uint32_t n_open;
+};
+
+/* `c` is the callee's: it gives it events (conn_set_events) before returning, or closes it. */
+typedef void (*listen_accept_cb)(void *ctx, struct conn *c);
+
+/* RC_CONFLICT: the address is in use; RC_FORBIDDEN: not allowed to; RC_INVALID: no such address
+ * here. */
+RC listen_open(struct listener **out, struct loop *l, const struct listen_conf *conf,
+               listen_accept_cb cb, void *ctx, struct err *err);
+/* No on_accept after this; removes the UNIX socket's file. NULL is allowed. */
+void listen_close(struct listener *ln);
+/* What was bound, with the port the system picked. */
+const struct addr *listen_addr(const struct listener *ln);
+struct listen_stats listen_stats(const struct listener *ln);
+
+#endif

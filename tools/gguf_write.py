@@ -230,7 +230,8 @@ def _q4_k(x, out):
 
 def _q5_k(x, out):
     q, scale, least, out["d"], out["dmin"] = _unsigned_scales(x, 8, 31, 63)
-    out["scales"], out["qh"], out["qs"] = _pack_scales6(scale, least), _pack1(q >> 4), _pack4(q & 15)
+    out["scales"], out["qh"] = _pack_scales6(scale, least), _pack1(q >> 4)
+    out["qs"] = _pack4(q & 15)
 
 
 def _q6_k(x, out):

@@ -1,8 +1,9 @@
 /* json.h: JSON (RFC 8259), strict, for hostile input and for the hot path.
  *
  * Reading: one pass turns the text into nodes in an arena (no number is rounded: its text is kept;
- * depth, size and UTF-8 are checked; a repeated name in one object is an error). Strings without
- * escapes point into the source text, which must outlive the nodes.
+ * depth, size and UTF-8 are checked; a repeated name in one object and half of a surrogate pair
+ * are errors; \u0000 is a NUL inside the string). Numbers and strings without escapes point into
+ * the source text, which must outlive the nodes.
  * Writing: append-only into a buf; commas and escapes are the writer's. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -57,6 +58,7 @@ void json_write_object_end(struct json_writer *w);
 void json_write_array_begin(struct json_writer *w);
 void json_write_array_end(struct json_writer *w);
 void json_write_name(struct json_writer *w, const char *name);
+void json_write_name_str(struct json_writer *w, struct str name);
 /* Bytes that are not UTF-8 are written as U+FFFD. */
 void json_write_str(struct json_writer *w, struct str s);
 void json_write_cstr(struct json_writer *w, const char *s);
@@ -75,6 +77,7 @@ void json_write_value(struct json_writer *w, const struct json *v);
 void json_write_member_str(struct json_writer *w, const char *name, struct str s);
 void json_write_member_cstr(struct json_writer *w, const char *name, const char *s);
 void json_write_member_i64(struct json_writer *w, const char *name, int64_t v);
+void json_write_member_u64(struct json_writer *w, const char *name, uint64_t v);
 void json_write_member_f64(struct json_writer *w, const char *name, double v);
 void json_write_member_bool(struct json_writer *w, const char *name, bool v);
 void json_write_member_null(struct json_writer *w, const char *name);

@@ -104,7 +104,7 @@ CASES = {
     "gemma2": Case("gemma2", hf.Gemma2Config,
                    size(32, 4, 2, 1, 48, head_dim=24, query_pre_attn_scalar=24, sliding_window=8,
                         attn_logit_softcapping=3.0, final_logit_softcapping=5.0), pre="gpt-2"),
-    # Five sliding layers then a global one, twice over the edge; 8x linear scaling of the global.
+    # Five sliding layers, a global one, a sliding one; 8x linear scaling of the global alone.
     "gemma3": Case("gemma3", hf.Gemma3TextConfig,
                    size(32, 7, 2, 1, 32, head_dim=24, query_pre_attn_scalar=24, sliding_window=8,
                         rope_parameters={

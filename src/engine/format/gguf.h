@@ -2,6 +2,9 @@
  * type is checked before use; what is wrong is said with the file's name and the byte offset.
  * Source: github.com/ggml-org/ggml docs/gguf.md.
  *
+ * Refused: nested arrays, keys or names twice, names with control characters, overlapping tensors,
+ * big-endian files, a key or array that says it holds more than the file's bytes.
+ *
  * A struct gguf is immutable after gguf_open and may be shared by threads. Strings and arrays of
  * metadata point into its own memory. */
 #ifndef ENGINE_FORMAT_GGUF_H
@@ -34,6 +37,7 @@ struct gguf; /* opaque */
 
 struct gguf_kv {
     struct str key;
+    uint64_t offset;            /* of the key in the first part, for messages */
     enum gguf_type type;        /* GGUF_ARRAY: see item_type */
     enum gguf_type item_type;   /* arrays only */
     uint64_t n;                 /* items of an array, else 1 */
@@ -66,7 +70,7 @@ uint32_t gguf_version(const struct gguf *g);
 const char *gguf_name(const struct gguf *g);
 struct weight_source *gguf_source(const struct gguf *g, uint32_t source_idx);
 
-/* O(1); NULL when absent. */
+/* O(log n); NULL when absent. */
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name);
 

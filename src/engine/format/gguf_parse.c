@@ -20,6 +20,7 @@ enum {
     GGUF_KEY_BYTES_MAX = 65535, /* of the specification */
     GGUF_NAME_BYTES_MAX = 256,  /* four times the specification's */
     GGUF_ALIGNMENT_DEFAULT = 32,
+    GGUF_ALIGNMENT_MIN = 8, /* of the specification */
     GGUF_ALIGNMENT_MAX = 1 << 20,
     GGUF_SHOWN_BYTES = 96, /* of a name, in a message */
 };
@@ -323,7 +324,7 @@ static enum rc gguf_parse_alignment(struct gguf_reader *r, const struct gguf_par
                                     gguf_type_name(kv->type));
         }
         uint64_t n = (uint64_t)gguf_kv_i64(kv, 0);
-        if (n == 0 || (n & (n - 1)) != 0 || n > GGUF_ALIGNMENT_MAX) {
+        if (n < GGUF_ALIGNMENT_MIN || (n & (n - 1)) != 0 || n > GGUF_ALIGNMENT_MAX) {
             return gguf_reader_fail(
                 r, kv->offset, "general.alignment is %" PRIu64 ", expected a power of two up to %d",
                 n, GGUF_ALIGNMENT_MAX);

@@ -1,0 +1,57 @@
+/* meta.h: the metadata store: API keys and settings, in SQLite.
+ *
+ * Several processes may open one file together (WAL, busy timeout). Every statement is
+ * parametrised. Calls block; a struct meta is used by one thread at a time. */
+#ifndef STORES_META_H
+#define STORES_META_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct meta; /* opaque: one connection */
+
+/* Opens or creates the file with mode 0600 and brings its schema up to date. ":memory:" works. */
+RC meta_open(struct meta **out, const char *path, struct err *err);
+/* NULL is allowed. */
+void meta_close(struct meta *m);
+/* Changes whenever another connection has changed the file. */
+RC meta_data_version(struct meta *m, int64_t *out, struct err *err);
+
+/* ---- settings: small named values ---- */
+
+enum { META_VALUE_BYTES_MAX = 64 * 1024 };
+
+/* Appends the value; RC_NOT_FOUND when there is none. */
+RC meta_setting_get(struct meta *m, const char *name, struct buf *out, struct err *err);
+/* Writes unless the name exists already; *stored says which. Atomic between processes. */
+RC meta_setting_put_new(struct meta *m, const char *name, struct str value, bool *stored,
+                        struct err *err);
+
+/* ---- API keys ---- */
+
+enum { META_KEY_ID_BYTES = 32, META_KEY_NAME_BYTES = 64, META_KEY_HASH_BYTES = 32 };
+
+struct meta_key {
+    char id[META_KEY_ID_BYTES];     /* "key_…" */
+    char name[META_KEY_NAME_BYTES]; /* for people */
+    char role[32];                  /* "owner" */
+    char hint[16];                  /* the key's first characters, for lists */
+    unsigned char hash[META_KEY_HASH_BYTES];
+    int64_t created_s;
+    int64_t expires_s; /* 0 = never */
+    int64_t revoked_s; /* 0 = valid */
+};
+
+/* RC_CONFLICT when the id or the hash exists. */
+RC meta_key_insert(struct meta *m, const struct meta_key *key, struct err *err);
+/* Inserts only when there is no key at all; *stored says whether. Several starting together make
+ * one key. */
+RC meta_key_insert_first(struct meta *m, const struct meta_key *key, bool *stored, struct err *err);
+/* Calls each(ctx, key) for every key, oldest first; stops at the first failure it returns. */
+RC meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct meta_key *key), void *ctx,
+                 struct err *err);
+/* RC_NOT_FOUND when there is no such key. */
+RC meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err);
+
+#endif

@@ -1,0 +1,262 @@
+/* meta_sqlite.c: the metadata store on SQLite.
+ *
+ * WAL, so that readers never wait for the writer; synchronous=FULL, because a key that was shown
+ * to its owner must survive a power cut; busy timeout instead of retries of our own. */
+#include "stores/meta.h"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "stores/migrate.h"
+
+enum { META_BUSY_MS = 5000 };
+
+struct meta {
+    sqlite3 *db;
+};
+
+static enum rc meta_fail(struct meta *m, const char *what, struct err *err)
+{
+    int code = sqlite3_extended_errcode(m->db);
+    enum rc rc = RC_IO;
+    if (code == SQLITE_CONSTRAINT_PRIMARYKEY || code == SQLITE_CONSTRAINT_UNIQUE) {
+        rc = RC_CONFLICT;
+    } else if ((code & 0xFF) == SQLITE_CORRUPT || (code & 0xFF) == SQLITE_NOTADB) {
+        rc = RC_CORRUPT;
+    }
+    return err_set(err, rc, "metadata: cannot %s: %s", what, sqlite3_errmsg(m->db));
+}
+
+static enum rc meta_prepare(struct meta *m, sqlite3_stmt **stmt, const char *sql, struct err *err)
+{
+    if (sqlite3_prepare_v2(m->db, sql, -1, stmt, NULL) != SQLITE_OK) {
+        return meta_fail(m, "prepare a statement", err);
+    }
+    return RC_OK;
+}
+
+/* ---- opening ---- */
+
+static enum rc meta_setup(struct meta *m, struct err *err)
+{
+    static const char *const pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                                       "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;";
+    sqlite3_busy_timeout(m->db, META_BUSY_MS);
+    if (sqlite3_exec(m->db, pragmas, NULL, NULL, NULL) != SQLITE_OK) {
+        return meta_fail(m, "set up", err);
+    }
+    return migrate_sqlite(m->db, err);
+}
+
+enum rc meta_open(struct meta **out, const char *path, struct err *err)
+{
+    *out = NULL;
+    /* Created here first, so that the file is never readable by others, not for a moment. */
+    if (str_from(path).ptr[0] != ':') {
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0) {
+            return err_set(err, RC_IO, "metadata: cannot open %s: %m", path);
+        }
+        close(fd);
+    }
+    struct meta *m = mem_zalloc(sizeof(*m));
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    enum rc rc = RC_OK;
+    if (sqlite3_open_v2(path, &m->db, flags, NULL) != SQLITE_OK) {
+        rc = err_set(err, RC_IO, "metadata: cannot open %s: %s", path, sqlite3_errmsg(m->db));
+    } else {
+        rc = meta_setup(m, err);
+        if (rc != RC_OK) {
+            err_context(err, "%s", path);
+        }
+    }
+    if (rc != RC_OK) {
+        meta_close(m);
+        return rc;
+    }
+    *out = m;
+    return RC_OK;
+}
+
+void meta_close(struct meta *m)
+{
+    if (m != NULL) {
+        sqlite3_close(m->db);
+        mem_free(m);
+    }
+}
+
+enum rc meta_data_version(struct meta *m, int64_t *out, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt, "PRAGMA data_version", err);
+    if (rc == RC_OK) {
+        if (sqlite3_step(stmt) == SQLITE_ROW) {
+            *out = sqlite3_column_int64(stmt, 0);
+        } else {
+            rc = meta_fail(m, "read its version", err);
+        }
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+/* ---- settings ---- */
+
+enum rc meta_setting_get(struct meta *m, const char *name, struct buf *out, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt, "SELECT value FROM settings WHERE name = ?", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+    int step = sqlite3_step(stmt);
+    if (step == SQLITE_ROW) {
+        buf_add(out, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0));
+        rc = buf_ok(out) ? RC_OK : err_set(err, RC_TOO_LARGE, "setting %s is too large", name);
+    } else if (step == SQLITE_DONE) {
+        rc = err_set(err, RC_NOT_FOUND, "setting %s does not exist", name);
+    } else {
+        rc = meta_fail(m, "read a setting", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_setting_put_new(struct meta *m, const char *name, struct str value, bool *stored,
+                             struct err *err)
+{
+    ASSERT(value.len <= META_VALUE_BYTES_MAX);
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(
+        m, &stmt, "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+    sqlite3_bind_blob(stmt, 2, value.ptr, (int)value.len, SQLITE_STATIC);
+    if (sqlite3_step(stmt) != SQLITE_DONE) {
+        rc = meta_fail(m, "write a setting", err);
+    }
+    sqlite3_finalize(stmt);
+    *stored = rc == RC_OK && sqlite3_changes(m->db) == 1;
+    return rc;
+}
+
+/* ---- keys ---- */
+
+#define META_KEY_COLUMNS "id, name, role, hint, hash, created_s, expires_s, revoked_s"
+
+static void meta_key_bind(sqlite3_stmt *stmt, const struct meta_key *key)
+{
+    sqlite3_bind_text(stmt, 1, key->id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 2, key->name, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 3, key->role, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 4, key->hint, -1, SQLITE_STATIC);
+    sqlite3_bind_blob(stmt, 5, key->hash, META_KEY_HASH_BYTES, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 6, key->created_s);
+    sqlite3_bind_int64(stmt, 7, key->expires_s);
+    sqlite3_bind_int64(stmt, 8, key->revoked_s);
+}
+
+static enum rc meta_key_write(struct meta *m, const char *sql, const struct meta_key *key,
+                              struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt, sql, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    meta_key_bind(stmt, key);
+    if (sqlite3_step(stmt) != SQLITE_DONE) {
+        rc = meta_fail(m, "store a key", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_key_insert(struct meta *m, const struct meta_key *key, struct err *err)
+{
+    return meta_key_write(
+        m, "INSERT INTO keys (" META_KEY_COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)", key, err);
+}
+
+enum rc meta_key_insert_first(struct meta *m, const struct meta_key *key, bool *stored,
+                              struct err *err)
+{
+    /* One statement, so one write lock: the emptiness seen is the emptiness written into. */
+    enum rc rc = meta_key_write(m,
+                                "INSERT INTO keys (" META_KEY_COLUMNS ") "
+                                "SELECT ?, ?, ?, ?, ?, ?, ?, ? "
+                                "WHERE NOT EXISTS (SELECT 1 FROM keys)",
+                                key, err);
+    *stored = rc == RC_OK && sqlite3_changes(m->db) == 1;
+    return rc;
+}
+
+static void meta_column_text(sqlite3_stmt *stmt, int column, char *out, size_t bytes)
+{
+    const char *text = (const char *)sqlite3_column_text(stmt, column);
+    str_copy(out, bytes, str_make(text, (size_t)sqlite3_column_bytes(stmt, column)));
+}
+
+static enum rc meta_key_read(sqlite3_stmt *stmt, struct meta_key *key, struct err *err)
+{
+    *key = (struct meta_key){0};
+    meta_column_text(stmt, 0, key->id, sizeof(key->id));
+    meta_column_text(stmt, 1, key->name, sizeof(key->name));
+    meta_column_text(stmt, 2, key->role, sizeof(key->role));
+    meta_column_text(stmt, 3, key->hint, sizeof(key->hint));
+    if (sqlite3_column_bytes(stmt, 4) != META_KEY_HASH_BYTES) {
+        return err_set(err, RC_CORRUPT, "metadata: key %s has a hash of the wrong size", key->id);
+    }
+    memcpy(key->hash, sqlite3_column_blob(stmt, 4), META_KEY_HASH_BYTES);
+    key->created_s = sqlite3_column_int64(stmt, 5);
+    key->expires_s = sqlite3_column_int64(stmt, 6);
+    key->revoked_s = sqlite3_column_int64(stmt, 7);
+    return RC_OK;
+}
+
+enum rc meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct meta_key *key),
+                      void *ctx, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc =
+        meta_prepare(m, &stmt, "SELECT " META_KEY_COLUMNS " FROM keys ORDER BY created_s, id", err);
+    int step = SQLITE_DONE;
+    while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        struct meta_key key;
+        rc = meta_key_read(stmt, &key, err);
+        rc = rc == RC_OK ? each(ctx, &key) : rc;
+    }
+    if (rc == RC_OK && step != SQLITE_DONE) {
+        rc = meta_fail(m, "read keys", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc =
+        meta_prepare(m, &stmt, "UPDATE keys SET revoked_s = ? WHERE id = ? AND revoked_s = 0", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_int64(stmt, 1, now_s);
+    sqlite3_bind_text(stmt, 2, id, -1, SQLITE_STATIC);
+    if (sqlite3_step(stmt) != SQLITE_DONE) {
+        rc = meta_fail(m, "revoke a key", err);
+    } else if (sqlite3_changes(m->db) == 0) {
+        rc = err_set(err, RC_NOT_FOUND, "there is no valid key %s", id);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}

@@ -1,0 +1,76 @@
+/* migrate.c: the schema, as the list of steps that made it. A step is never edited once released;
+ * a change is a new step. PRAGMA user_version counts the steps that a file has seen. */
+#include "stores/migrate.h"
+
+#include <stdio.h>
+
+static const char *const migrate_steps[] = {
+    /* 1: settings and keys */
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;"
+    "CREATE TABLE keys ("
+    " id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, hint TEXT NOT NULL,"
+    " hash BLOB NOT NULL UNIQUE, created_s INTEGER NOT NULL,"
+    " expires_s INTEGER NOT NULL DEFAULT 0, revoked_s INTEGER NOT NULL DEFAULT 0) STRICT;",
+};
+
+static enum rc migrate_exec(sqlite3 *db, const char *sql, struct err *err)
+{
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK) {
+        return err_set(err, RC_IO, "metadata schema: %s", sqlite3_errmsg(db));
+    }
+    return RC_OK;
+}
+
+static enum rc migrate_version(sqlite3 *db, int *version, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    if (sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL) != SQLITE_OK ||
+        sqlite3_step(stmt) != SQLITE_ROW) {
+        sqlite3_finalize(stmt);
+        return err_set(err, RC_IO, "metadata schema: %s", sqlite3_errmsg(db));
+    }
+    *version = sqlite3_column_int(stmt, 0);
+    sqlite3_finalize(stmt);
+    return RC_OK;
+}
+
+static enum rc migrate_apply(sqlite3 *db, struct err *err)
+{
+    int version = 0;
+    enum rc rc = migrate_version(db, &version, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    int newest = (int)ARRAY_LEN(migrate_steps);
+    if (version > newest) {
+        return err_set(err, RC_UNSUPPORTED,
+                       "the metadata has schema %d, this program knows %d: use a newer program",
+                       version, newest);
+    }
+    for (int step = version; step < newest; step++) {
+        char pragma[48];
+        snprintf(pragma, sizeof(pragma), "PRAGMA user_version = %d", step + 1);
+        rc = migrate_exec(db, migrate_steps[step], err);
+        rc = rc == RC_OK ? migrate_exec(db, pragma, err) : rc;
+        if (rc != RC_OK) {
+            return rc;
+        }
+    }
+    return RC_OK;
+}
+
+enum rc migrate_sqlite(sqlite3 *db, struct err *err)
+{
+    enum rc rc = migrate_exec(db, "BEGIN IMMEDIATE", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    rc = migrate_apply(db, err);
+    if (rc == RC_OK) {
+        rc = migrate_exec(db, "COMMIT", err);
+    }
+    if (rc != RC_OK) {
+        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return rc;
+}

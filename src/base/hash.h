@@ -1,0 +1,22 @@
+/* hash.h: fast hashes for tables in memory. Not for secrets, not stable on disk. */
+#ifndef BASE_HASH_H
+#define BASE_HASH_H
+
+#include "base/str.h"
+
+uint64_t hash_bytes(const void *bytes, size_t n);
+
+static inline uint64_t hash_str(struct str s)
+{
+    return hash_bytes(s.ptr, s.len);
+}
+
+/* Mixes all bits of x (the finaliser of SplitMix64). */
+static inline uint64_t hash_u64(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+#endif

@@ -2,9 +2,10 @@
  *
  * A backend owns one device: its memory, its threads, its kernels. The decoder
  * (engine/model/decoder.c) knows the network; the backend knows the arithmetic. Activations are
- * float32, row-major [T, C], in memory from buffer_alloc. Weights stay in their file's type and
- * layout in w->data (mapped); weight_prepare lets a backend pack or upload them once at load and
- * keep its own handle in w->packed.
+ * float32, row-major [T, C], in memory from buffer_alloc, which the decoder may read and write
+ * between calls; only the last linear's out (logits) is the caller's memory. Weights stay in their
+ * file's type and layout in w->data (mapped); weight_prepare lets a backend pack or upload them
+ * once at load and keep its own handle in w->packed.
  *
  * Shape letters (engine/README.md): T tokens (rows of the batch), C channels, H heads, D head
  * size, V vocabulary. One thread calls a backend: the engine thread of its device. */
@@ -131,6 +132,7 @@ struct backend_ops {
     void (*buffer_free)(struct backend *b, void *buffer);
     /* Called once per weight at load; may set w->packed, or do nothing. */
     enum rc (*weight_prepare)(struct backend *b, struct weight *w, struct err *err);
+    /* Also called for weights that were never prepared (w->packed is NULL then). */
     void (*weight_release)(struct backend *b, struct weight *w);
     /* Page memory of one model; *kv is the backend's handle. */
     enum rc (*kv_alloc)(struct backend *b, const struct kv_shape *shape, void **kv,

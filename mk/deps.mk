@@ -1,5 +1,5 @@
 # Debian's libraries. llhttp ships as C sources (package node-llhttp) and is compiled here, in its
-# strict default, with its own warnings off.
+# strict mode, with its own warnings off.
 LDLIBS    += -luv -lssl -lcrypto -lsqlite3 -lutf8proc -lxxhash -lpthread -lm
 TEST_LIBS := -lcmocka -ljansson
 LLHTTP    := /usr/share/llhttp
@@ -9,4 +9,4 @@ DEPS_OBJ  := $(BUILD)/obj/llhttp/api.o $(BUILD)/obj/llhttp/http.o $(BUILD)/obj/l
 $(BUILD)/obj/llhttp/%.o: $(LLHTTP)/%.c
 	@mkdir -p $(@D)
 	@echo '  CC  $<'
-	@$(CC) $(CPPFLAGS) -std=gnu17 -O2 -g -w -c $< -o $@
+	@$(CC) $(CPPFLAGS) -std=gnu17 -O2 -g -w -DLLHTTP_STRICT_MODE=1 $(SAN) -c $< -o $@

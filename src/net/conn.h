@@ -1,8 +1,8 @@
 /* conn.h: one connection (TCP or UNIX): bytes in and out with back-pressure and deadlines.
  *
- * Order of callbacks: [on_open, for conn_connect only] → any of on_read, on_end, on_drain,
- * on_flush, on_deadline → on_close, exactly once and last; the conn is gone when it returns.
- * None comes before the call that caused it has returned. See conn.c for the layers. */
+ * Order of callbacks: [on_open, for conn_connect only] → any of on_read, on_hangup, on_end,
+ * on_drain, on_flush, on_deadline → on_close, exactly once and last; the conn is gone when it
+ * returns. None comes before the call that caused it has returned. See conn.c for the layers. */
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
@@ -30,11 +30,14 @@ struct conn_conf {
 
 struct conn_events {
     void (*on_open)(void *ctx); /* connected; NULL for accepted connections */
-    /* Unread input. Returns how many bytes were used; the rest comes again with what follows,
-     * never alone. Pausing inside stops further calls, not the current one. */
+    /* Unread input; may be empty after conn_read_resume. Returns how many bytes were used; the rest
+     * comes again with what follows, never alone. Pausing inside stops further calls, not the
+     * current one. */
     size_t (*on_read)(void *ctx, struct str bytes);
-    /* The peer sends no more. Not called while paused unread bytes remain held in full. */
+    /* The peer sends no more, and all it sent has been offered to on_read: not while paused. */
     void (*on_end)(void *ctx);
+    /* The peer ended its side; told at once, even while paused and before on_end; may be NULL. */
+    void (*on_hangup)(void *ctx);
     void (*on_drain)(void *ctx);    /* was not writable, is again; may be NULL */
     void (*on_flush)(void *ctx);    /* the queue became empty; may be NULL */
     void (*on_deadline)(void *ctx); /* conn_deadline_set has passed; may be NULL if never set */
@@ -54,8 +57,8 @@ RC conn_connect(struct conn **out, struct loop *l, const struct addr *to,
 void conn_set_events(struct conn *c, const struct conn_events *ev, void *ctx);
 
 /* Paused: no on_read. The socket is still read up to CONN_READ_BYTES_MAX, so that the peer's
- * hang-up (on_end, on_close) is seen. Resume calls on_read at the end of this turn when there is
- * unread input. Both are fine in any state. */
+ * hang-up (on_end, on_close) is seen. Resume calls on_read at the end of this turn, with the
+ * unread input or none. Both are fine in any state. */
 void conn_read_pause(struct conn *c);
 void conn_read_resume(struct conn *c);
 
@@ -79,5 +82,17 @@ void conn_end(struct conn *c);
 void conn_close(struct conn *c, enum rc why);
 
 const struct addr *conn_peer(const struct conn *c);
+
+/* --- for listen.c --- */
+
+/* Takes the connection that waits on `server` into conn_bytes() bytes of zeroed memory, which
+ * `release` gets back when the conn is gone. On failure the memory stays the caller's. */
+struct uv_stream_s;
+size_t conn_bytes(void);
+RC conn_accept(struct conn *c, struct loop *l, struct uv_stream_s *server,
+               const struct conn_conf *conf, void (*release)(void *ctx, struct conn *c),
+               void *release_ctx);
+/* The uid of a UNIX peer; false when the system does not tell. */
+bool conn_peer_uid(const struct conn *c, uint32_t *uid);
 
 #endif

@@ -16,17 +16,15 @@
 
 #include "net/http_head.h"
 
-/* Limits; past any of them the message is malformed (RC_INVALID, 400). */
+/* Limits: http_head.h for heads, http1_chunk.h for chunked framing. */
 enum {
-    HTTP1_TRAILER_BYTES_MAX = 8 << 10,
-    HTTP1_CHUNK_EXT_BYTES_MAX = 4 << 10, /* of all chunks of one body together */
-    HTTP1_INTERIM_MAX = 8,               /* 1xx responses skipped before the final one */
+    HTTP1_INTERIM_MAX = 8, /* 1xx responses a client skips before the final one */
 };
 
 enum http1_kind { HTTP1_REQUEST, HTTP1_RESPONSE };
 
 enum http1_event {
-    HTTP1_MORE, /* used what it could; needs more input */
+    HTTP1_MORE, /* needs more input; what was not used comes again, with more behind it */
     HTTP1_HEAD, /* step.head is complete */
     HTTP1_BODY, /* step.body is a piece, borrowed from the input */
     HTTP1_END,  /* the message is complete; the input behind it is untouched */

@@ -22,7 +22,8 @@ struct http_call;
 struct http_client_conf {
     enum http_method method;
     struct str target; /* "/v1/models?x=1" */
-    /* Without host, connection, content-length, transfer-encoding: the client writes these. */
+    /* Without host, connection, content-length, transfer-encoding: the client writes these, and
+     * finding one is RC_INVALID. */
     const struct http_header *headers;
     uint32_t n_headers;
     /* Sent whole. Target and headers are copied; the body is borrowed until on_end. */
@@ -44,7 +45,7 @@ struct http_call_result {
 };
 
 struct http_client_events {
-    /* Head and strings are valid until on_end. */
+    /* Head and strings are valid until on_end or http_client_cancel. */
     void (*on_head)(void *ctx, const struct http_head *head);
     void (*on_body)(void *ctx, struct str bytes); /* borrowed during the call */
     void (*on_end)(void *ctx, const struct http_call_result *r);

@@ -31,7 +31,8 @@ enum {
     HTTP_SERVER_DROP_BYTES_MAX = 256
                                  << 10, /* unwanted body read to keep a connection; past: close */
     HTTP_SERVER_ARENA_BYTES_MAX = 1 << 20, /* of one exchange; the head's share is 64 KiB */
-    HTTP_SERVER_LISTENERS_MAX = 16,
+    HTTP_SERVER_LISTENERS_MAX = 16,        /* more: RC_OVERLOADED */
+    HTTP_SERVER_CONNS_MAX = 1024,          /* of all listeners; more are closed and counted */
 };
 
 struct http_server;
@@ -51,6 +52,7 @@ struct http_server_conf {
     struct str error_type;          /* must live as long as the server */
     uint64_t header_ms, body_ms, idle_ms;
     size_t arena_bytes_max;
+    uint32_t conns_max;
 };
 
 struct http_server_stats {

@@ -10,7 +10,7 @@
 
 /* Limits; a zero field of listen_conf takes the default. */
 enum {
-    LISTEN_CONNS_MAX = 4096, /* open connections of one listener; more are closed and counted */
+    LISTEN_CONNS_MAX = 1024, /* open connections of one listener; more are closed and counted */
     LISTEN_BACKLOG = 1024,   /* the kernel's queue */
     LISTEN_TURN_MAX = 64,    /* accepted per loop turn; the rest in the next */
 };

@@ -26,8 +26,9 @@ struct uv_loop_s;
 
 /* `clock` is what loop_clock hands to others; timers themselves run on the system's time. */
 RC loop_create(struct loop **out, const struct clock *clock, struct err *err);
-/* After loop_run. Waits for running jobs, runs their done functions, closes what is still open,
- * runs the remaining deferred and reclaim tasks. NULL is allowed. */
+/* After loop_run. Waits for running jobs, runs their done functions and the remaining deferred and
+ * reclaim tasks. Whoever started a connection, listener or process has ended or destroyed it
+ * before: one that still lives is a programmer's mistake. NULL is allowed. */
 void loop_destroy(struct loop *l);
 /* Turns until loop_stop. May be called again afterwards. */
 void loop_run(struct loop *l);
@@ -37,8 +38,11 @@ void loop_stop(struct loop *l);
 const struct clock *loop_clock(const struct loop *l);
 /* Monotonic milliseconds, read once per turn. */
 uint64_t loop_now_ms(const struct loop *l);
-/* For the other files of net. */
+/* For the other files of net: the libuv loop, and its one buffer for reading (used between libuv's
+ * allocation and read callbacks only). */
 struct uv_loop_s *loop_uv(struct loop *l);
+#define LOOP_SCRATCH_BYTES (64u << 10)
+char *loop_scratch(struct loop *l);
 
 /* --- timers: embedded, no allocation; stop before the holder dies --- */
 
@@ -77,6 +81,8 @@ void loop_defer(struct loop *l, struct loop_task *t);
 void loop_task_cancel(struct loop_task *t);
 /* As loop_defer, after every deferred task: for giving memory back. */
 void loop_reclaim(struct loop *l, struct loop_task *t);
+/* Runs at the beginning of loop_destroy: for what lives as long as the loop. */
+void loop_at_destroy(struct loop *l, struct loop_task *t);
 
 /* --- from other threads --- */
 

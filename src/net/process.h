@@ -34,6 +34,9 @@ RC process_start(struct process **out, struct loop *l, const struct process_conf
 /* Sends a signal; a child that has just died is not an error. */
 void process_kill(struct process *p, int signum);
 int process_pid(const struct process *p);
+/* Gives the handle up without ending the child: no callback, its lifeline breaks. NULL is allowed.
+ */
+void process_forget(struct process *p);
 
 /* In a child started with a lifeline: cb once when the parent is gone. Reads standard input.
  * Returns RC_INVALID when standard input is not a pipe. */

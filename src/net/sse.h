@@ -25,12 +25,13 @@ struct sse_item {
 
 struct sse {
     /* private */
-    struct buf line; /* unfinished line */
-    struct buf data; /* joined data lines */
-    struct buf name, id;
-    struct buf comment;
+    struct buf line; /* the unfinished line, or the one last given out as a comment */
+    struct buf data, name, id;
     size_t item_bytes_max;
-    bool has_fields, after_cr, bom_done, drop_last;
+    bool has_data, has_fields;
+    bool after_cr; /* an LF that follows belongs to the CR before it */
+    bool bom_done;
+    bool gave_event, gave_line; /* lent out until the next call */
     enum rc failed;
 };
 
@@ -39,7 +40,7 @@ void sse_init(struct sse *s, size_t item_bytes_max);
 void sse_deinit(struct sse *s);
 /* Takes bytes from the front of *in until one item is complete. true: *out is it, borrowed until
  * the next call; call again with what is left of *in. false: *in is used up, or the stream failed
- * (sse_failed): an item over the cap or with bytes that are no UTF-8 is never delivered. */
+ * (sse_failed). */
 bool sse_next(struct sse *s, struct str *in, struct sse_item *out);
 /* RC_OK, RC_TOO_LARGE. */
 enum rc sse_failed(const struct sse *s);

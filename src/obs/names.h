@@ -1,0 +1,113 @@
+/* names.h: every metric and every log event, one row each (STYLE.md H41, H42). To add one, add a
+ * row; nothing else names it. */
+#ifndef OBS_NAMES_H
+#define OBS_NAMES_H
+
+/* ---- metrics ----
+ * id, name, type, label keys (comma-separated, values bounded by METRIC_SERIES_MAX), buckets, help.
+ * Names are those that dashboards read (no prefix) or bud_<component>_<what>_<unit>. */
+#define METRIC_TABLE(X)                                                                            \
+    X(HTTP_REQUESTS, "http_requests_total", COUNTER, "status", NONE,                               \
+      "HTTP requests answered, by status code.")                                                   \
+    X(HTTP_DURATION, "http_request_duration_seconds", HISTOGRAM, "", REQUEST,                      \
+      "Time from the request's head to the last byte of its answer.")                              \
+    X(HTTP_CONNECTIONS, "bud_http_connections", GAUGE, "", NONE, "Open client connections.")       \
+    X(MODEL_REQUESTS, "model_requests_total", COUNTER, "model", NONE,                              \
+      "Inference requests taken in, by model.")                                                    \
+    X(TOKENS_GENERATED, "tokens_generated_total", COUNTER, "model", NONE,                          \
+      "Tokens generated, by model.")                                                               \
+    X(PROMPT_TOKENS, "bud_prompt_tokens_total", COUNTER, "model", NONE,                            \
+      "Prompt tokens processed, by model.")                                                        \
+    X(REQUESTS_RUNNING, "bud_requests_running", GAUGE, "model", NONE,                              \
+      "Sequences in the running batch, by model.")                                                 \
+    X(REQUESTS_WAITING, "bud_requests_waiting", GAUGE, "model", NONE,                              \
+      "Sequences waiting for a place in the batch, by model.")                                     \
+    X(FIRST_TOKEN, "bud_time_to_first_token_seconds", HISTOGRAM, "model", FIRST_TOKEN,             \
+      "Time from a request's arrival to its first token, by model.")                               \
+    X(INTER_TOKEN, "bud_inter_token_latency_seconds", HISTOGRAM, "model", INTER_TOKEN,             \
+      "Time between two tokens of one sequence, by model.")                                        \
+    X(REQUESTS_FINISHED, "bud_requests_finished_total", COUNTER, "model,reason", NONE,             \
+      "Sequences ended, by model and reason: stop, length, cancelled or error.")                   \
+    X(SERVER_RESTARTS, "bud_server_restarts_total", COUNTER, "", NONE,                             \
+      "Model server processes started again after they died.")                                     \
+    X(AUTH_FAILURES, "bud_auth_failures_total", COUNTER, "", NONE,                                 \
+      "Requests refused for a missing or wrong key.")                                              \
+    X(LOG_DROPPED, "bud_log_lines_dropped_total", COUNTER, "", NONE,                               \
+      "Log lines not written: over an event's rate, or the reader was too slow.")                  \
+    X(SERIES_REFUSED, "bud_metric_series_refused_total", COUNTER, "", NONE,                        \
+      "Label values counted as 'other' since their metric was full.")                              \
+    X(BUILD_INFO, "bud_build_info", GAUGE, "version", NONE, "Always 1; the version is the label.") \
+    X(PROCESS_MEMORY, "process_resident_memory_bytes", GAUGE, "", NONE, "Resident memory.")        \
+    X(PROCESS_CPU, "process_cpu_seconds_total", COUNTER, "", NONE,                                 \
+      "Processor time used, user and system.")                                                     \
+    X(PROCESS_FDS, "process_open_fds", GAUGE, "", NONE, "Open file descriptors.")                  \
+    X(PROCESS_START, "process_start_time_seconds", GAUGE, "", NONE,                                \
+      "Start of the process, seconds since 1970.")
+
+/* Upper bounds, ascending; +Inf is implied. First and inter token follow the OpenTelemetry GenAI
+ * conventions, widened at both ends. */
+#define METRIC_BUCKETS_TABLE(X)                                                                    \
+    X(NONE, 0)                                                                                     \
+    X(REQUEST, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,     \
+      120, 300, 600)                                                                               \
+    X(FIRST_TOKEN, 0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5,    \
+      7.5, 10, 20, 40, 80)                                                                         \
+    X(INTER_TOKEN, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,  \
+      0.75, 1, 2.5)
+
+/* ---- log events ----
+ * id, level, component, event.action, most lines a second (0 = no limit), message.
+ * Levels: error = someone must act, warn = degraded, info = life-cycle, debug = per request.
+ * Keys of fields are ECS names where ECS has one; never a prompt, a reply or a key. */
+#define LOG_EVENT_TABLE(X)                                                                         \
+    X(PROCESS_START, INFO, "process", "process-start", 0, "process starts")                        \
+    X(PROCESS_READY, INFO, "process", "process-ready", 0, "process is ready")                      \
+    X(PROCESS_STOP, INFO, "process", "process-stop", 0, "process stops")                           \
+    X(PROCESS_FAIL, ERROR, "process", "process-fail", 0, "process cannot go on")                   \
+    X(CONFIG_WARN, WARN, "config", "config-warn", 10, "a setting is doubtful")                     \
+    X(LISTEN, INFO, "net", "listen", 0, "listening")                                               \
+    X(LISTEN_FAIL, ERROR, "net", "listen-fail", 10, "cannot listen")                               \
+    X(ACCEPT_FAIL, WARN, "net", "accept-fail", 5, "cannot accept a connection")                    \
+    X(CONN_REFUSED, WARN, "net", "connection-refused", 5, "too many connections")                  \
+    X(CONN_FAIL, DEBUG, "net", "connection-fail", 20, "a connection broke")                        \
+    X(LOOP_SLOW, WARN, "net", "loop-slow", 5, "a callback held its loop too long")                 \
+    X(ACCESS, INFO, "http", "access", 0, "request answered")                                       \
+    X(REQUEST_FAIL, ERROR, "http", "request-fail", 20, "request failed on our side")               \
+    X(AUTH_FAIL, WARN, "auth", "auth-fail", 10, "key refused")                                     \
+    X(KEY_CREATED, INFO, "auth", "key-created", 10, "key created")                                 \
+    X(STORE_OPEN, INFO, "stores", "store-open", 0, "store opened")                                 \
+    X(STORE_FAIL, ERROR, "stores", "store-fail", 10, "store failed")                               \
+    X(MIGRATION, INFO, "stores", "migration", 0, "migration applied")                              \
+    X(MODEL_LOAD, INFO, "model", "model-load", 0, "model loading")                                 \
+    X(MODEL_READY, INFO, "model", "model-ready", 0, "model ready")                                 \
+    X(MODEL_FAIL, ERROR, "model", "model-fail", 10, "model cannot be loaded")                      \
+    X(SEQ_FAIL, ERROR, "engine", "sequence-fail", 10, "a sequence failed")                         \
+    X(ENGINE_INFO, INFO, "engine", "engine-info", 10, "engine set up")                             \
+    X(CHILD_START, INFO, "supervise", "child-start", 0, "model server process started")            \
+    X(CHILD_READY, INFO, "supervise", "child-ready", 0, "model server process answers")            \
+    X(CHILD_EXIT, WARN, "supervise", "child-exit", 0, "model server process ended")                \
+    X(CHILD_FAIL, ERROR, "supervise", "child-fail", 10, "model server process cannot be started")  \
+    X(UPSTREAM_FAIL, WARN, "gateway", "upstream-fail", 20, "model server failed a request")        \
+    X(ODD, WARN, "odd", "odd", 5, "something strange that is not fatal")
+
+/* Keys that several components write. */
+#define LOG_KEY_REQUEST_ID  "http.request.id"
+#define LOG_KEY_METHOD      "http.request.method"
+#define LOG_KEY_STATUS      "http.response.status_code"
+#define LOG_KEY_BYTES_OUT   "http.response.body.bytes"
+#define LOG_KEY_PATH        "url.path"
+#define LOG_KEY_ADDRESS     "server.address"
+#define LOG_KEY_CLIENT      "client.address"
+#define LOG_KEY_DURATION_NS "event.duration"
+#define LOG_KEY_ERROR       "error.message"
+#define LOG_KEY_ERROR_CODE  "error.code"
+#define LOG_KEY_FILE        "file.path"
+#define LOG_KEY_PID         "process.pid"
+#define LOG_KEY_EXIT_CODE   "process.exit_code"
+#define LOG_KEY_TRACE_ID    "trace.id"
+#define LOG_KEY_TENANT      "organization.id"
+#define LOG_KEY_MODEL       "gen_ai.request.model"
+#define LOG_KEY_TOKENS_IN   "gen_ai.usage.input_tokens"
+#define LOG_KEY_TOKENS_OUT  "gen_ai.usage.output_tokens"
+
+#endif

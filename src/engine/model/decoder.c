@@ -360,6 +360,9 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
     if (rc == RC_OK) {
         d->memory.weight_bytes = d->weights.n_bytes;
         rc = rope_tables_init(&d->rope, &d->conf, &d->weights, conf->context_tokens, err);
+        if (rc != RC_OK) {
+            err_context(err, "%s", gguf_name(g));
+        }
     }
     if (rc == RC_OK) {
         rc = conf->backend->open(&d->backend, &conf->backend_conf, err);

@@ -26,8 +26,13 @@ static const char *key_of(struct reader *r, const char *suffix)
 
 static enum rc out_of_range(struct reader *r, double value, double min, double max)
 {
-    return err_set(r->err, RC_CORRUPT, "%s: %s is %g, must be %g to %g", gguf_name(r->g), r->key,
-                   value, min, max);
+    const struct gguf_kv *kv = gguf_find(r->g, r->key);
+    if (kv == NULL) { /* a default made of other keys */
+        return err_set(r->err, RC_CORRUPT, "%s: key '%s' is missing", gguf_name(r->g), r->key);
+    }
+    return err_set(r->err, RC_CORRUPT,
+                   "%s: at byte %llu: key '%s' is %.10g, expected %.10g to %.10g", gguf_name(r->g),
+                   (unsigned long long)kv->offset, r->key, value, min, max);
 }
 
 /* A whole number in [min, max]; `fallback` when absent. A fallback below min: the key must be
@@ -40,9 +45,6 @@ struct u32_key {
 static enum rc read_u32(struct reader *r, struct u32_key k, uint32_t *out)
 {
     enum rc rc = gguf_get_u32(r->g, key_of(r, k.suffix), k.fallback, out, r->err);
-    if (rc == RC_OK && *out < k.min && gguf_find(r->g, r->key) == NULL) {
-        return err_set(r->err, RC_CORRUPT, "%s: key %s is missing", gguf_name(r->g), r->key);
-    }
     if (rc == RC_OK && (*out < k.min || *out > k.max)) {
         return out_of_range(r, *out, k.min, k.max);
     }
@@ -74,8 +76,9 @@ static enum rc layer_u32(struct reader *r, struct u32_key k, uint32_t layer, uin
     bool whole = kv->item_type != GGUF_STRING && kv->item_type != GGUF_F32 &&
                  kv->item_type != GGUF_F64 && kv->item_type != GGUF_ARRAY;
     if (!whole || layer >= kv->n) {
-        return err_set(r->err, RC_CORRUPT, "%s: %s must be a whole number per layer",
-                       gguf_name(r->g), r->key);
+        return err_set(r->err, RC_CORRUPT,
+                       "%s: at byte %llu: key '%s' is no list of a whole number per layer",
+                       gguf_name(r->g), (unsigned long long)kv->offset, r->key);
     }
     int64_t value = gguf_kv_i64(kv, layer);
     if (value < (int64_t)k.min || value > (int64_t)k.max) {
@@ -115,11 +118,11 @@ static enum rc read_sizes(struct reader *r, struct modelconf *c)
     }
     const struct gguf_tensor *embd = gguf_find_tensor(r->g, "token_embd.weight");
     if (embd == NULL) {
-        return err_set(r->err, RC_CORRUPT, "%s: tensor token_embd.weight is missing",
+        return err_set(r->err, RC_CORRUPT, "%s: tensor 'token_embd.weight' is missing",
                        gguf_name(r->g));
     }
     if (embd->dims[1] < 1 || embd->dims[1] > MODELCONF_VOCAB_MAX) {
-        return err_set(r->err, RC_CORRUPT, "%s: token_embd.weight has %llu rows, limit %u",
+        return err_set(r->err, RC_CORRUPT, "%s: tensor 'token_embd.weight' has %llu rows, limit %u",
                        gguf_name(r->g), (unsigned long long)embd->dims[1], MODELCONF_VOCAB_MAX);
     }
     c->n_vocab = (uint32_t)embd->dims[1];
@@ -215,8 +218,8 @@ static enum rc read_heads(struct reader *r, struct modelconf *c)
     struct u32_key rot = {"rope.dimension_count", c->d_head, 2, c->d_head};
     rc = read_u32(r, rot, &c->n_rot);
     if (rc == RC_OK && c->n_rot % 2 != 0) {
-        return err_set(r->err, RC_CORRUPT, "%s: rope.dimension_count %u is odd", gguf_name(r->g),
-                       c->n_rot);
+        return err_set(r->err, RC_CORRUPT, "%s: key '%s' is %u, which is odd", gguf_name(r->g),
+                       r->key, c->n_rot);
     }
     return rc;
 }
@@ -255,8 +258,8 @@ static enum rc read_rope_scaling(struct reader *r, struct modelconf *c)
     } else if (str_is(type, "yarn")) {
         rope->scaling = ROPE_SCALING_YARN;
     } else if (!str_is(type, "none") && !str_is(type, "longrope")) {
-        return err_set(r->err, RC_UNSUPPORTED, "%s: rope scaling \"%.*s\" is not known",
-                       gguf_name(r->g), STR(type));
+        return err_set(r->err, RC_UNSUPPORTED, "%s: rope scaling '%.*s' is not known",
+                       gguf_name(r->g), (int)MIN(type.len, (size_t)64), type.ptr);
     }
     rc = read_f32(r, (struct f32_key){"rope.scaling.factor", 1, 0, 1e6f}, &rope->factor);
     if (rc != RC_OK) {
@@ -358,7 +361,7 @@ static enum rc read_arch(const struct gguf *g, struct modelconf *c, struct err *
         struct buf known;
         buf_init(&known, 1024);
         arch_list(&known);
-        rc = err_set(err, RC_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known are %.*s",
+        rc = err_set(err, RC_UNSUPPORTED, "%s: architecture '%.*s' is not known; known are %.*s",
                      gguf_name(g), (int)MIN(name.len, (size_t)64), name.ptr, STR(buf_str(&known)));
         buf_deinit(&known);
     }

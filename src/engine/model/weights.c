@@ -168,8 +168,9 @@ static enum rc check_shape(const struct gguf *g, const struct gguf_tensor *t,
         }
     }
     if (!same) {
-        return err_set(err, RC_CORRUPT, "%s: tensor %.*s has shape {%s}, must be {%s}",
-                       gguf_name(g), STR(t->name), text[0], text[1]);
+        return err_set(err, RC_CORRUPT,
+                       "%s: at byte %llu: tensor '%.*s' has shape {%s}, expected {%s}",
+                       gguf_name(g), (unsigned long long)t->offset, STR(t->name), text[0], text[1]);
     }
     return RC_OK;
 }
@@ -221,7 +222,7 @@ static enum rc bind_matrix(struct binder *b, const struct gguf_tensor *t, struct
         .n_experts = (uint32_t)t->dims[2],
     };
     if (!dtype_row_bytes(t->type, out->n_cols, &out->row_bytes)) {
-        return err_set(b->err, RC_CORRUPT, "%s: tensor %.*s: %u columns are no whole %s blocks",
+        return err_set(b->err, RC_CORRUPT, "%s: tensor '%.*s': %u columns are no whole %s blocks",
                        gguf_name(b->g), STR(t->name), out->n_cols, dtype_row(t->type)->name);
     }
     return tensor_bytes(b, t, &out->data);
@@ -254,9 +255,9 @@ static enum rc bind_row(struct binder *b, const struct tensor_row *row, const ch
     }
     const struct gguf_tensor *t = gguf_find_tensor(b->g, name);
     if (t == NULL) {
-        return !need
-                   ? RC_OK
-                   : err_set(b->err, RC_CORRUPT, "%s: tensor %s is missing", gguf_name(b->g), name);
+        return !need ? RC_OK
+                     : err_set(b->err, RC_CORRUPT, "%s: tensor '%s' is missing", gguf_name(b->g),
+                               name);
     }
     uint64_t want[GGUF_DIMS_MAX] = {1, 1, 1, 1};
     for (uint32_t i = 0; i < ARRAY_LEN(row->dims); i++) {
@@ -310,7 +311,7 @@ static enum rc refuse_strangers(const struct binder *b)
             k++;
         }
         if (k == b->n_bound) {
-            return err_set(b->err, RC_UNSUPPORTED, "%s: tensor %.*s has no place in a %s model",
+            return err_set(b->err, RC_UNSUPPORTED, "%s: tensor '%.*s' has no place in a %s model",
                            gguf_name(b->g), STR(t->name), b->c->arch->name);
         }
     }

@@ -11,16 +11,17 @@
 #include "base/err.h"
 #include "engine/tensor/backend.h"
 #include "engine/tensor/weight_source.h"
-#include "engine/token/template.h"
 #include "engine/token/token.h"
 
-struct engine; /* a loaded model */
+struct engine;   /* a loaded model */
+struct template; /* engine/token/template.h */
 
 struct engine_conf {
     const char *backend;       /* NULL = fastest available; "ref", "cpu" */
     uint32_t n_threads;        /* 0 = one per usable core */
     bool pin;                  /* pin compute threads */
-    uint32_t context_tokens;   /* longest sequence; 0 = the model's own, at most CONTEXT_DEFAULT */
+    uint32_t context_tokens;   /* longest sequence, at most the model's own (RC_INVALID);
+                                * 0 = the model's own, at most ENGINE_CONTEXT_DEFAULT */
     uint32_t kv_pages;         /* of KV_PAGE_TOKENS; 0 = one sequence of context_tokens */
     uint32_t batch_tokens_max; /* rows of one forward; 0 = ENGINE_BATCH_DEFAULT */
     enum dtype kv_type;        /* DTYPE_F16 (default of the commands) or DTYPE_F32 */
@@ -45,7 +46,7 @@ struct engine_info {
     uint32_t context_tokens;  /* the limit in force */
     uint32_t kv_pages;
     uint32_t batch_tokens_max;
-    uint32_t n_threads;
+    uint32_t n_threads; /* that the backend may use; "ref" uses one */
 };
 
 /* Takes the sources over, also on failure. Checks every shape against the architecture before the
@@ -57,8 +58,10 @@ void engine_close(struct engine *e);
 
 const struct engine_info *engine_info(const struct engine *e);
 const struct vocab *engine_vocab(const struct engine *e);
-/* The model's own chat template, compiled; NULL when it has none. */
+/* The model's own chat template, compiled; NULL when it has none or it cannot be compiled. */
 const struct template *engine_template(const struct engine *e);
+/* Why the model's template could not be compiled; "" otherwise. */
+const char *engine_template_error(const struct engine *e);
 
 /* Flat batch: row t is token tokens[t] at positions[t] of sequence seq_of[t]. Rows of a sequence
  * are adjacent with consecutive positions, its earlier positions are already in its pages, and
@@ -72,7 +75,7 @@ struct engine_batch {
     const struct kv_table *seqs;
     uint32_t n_logit_rows;
     const uint32_t *logit_rows; /* ascending row numbers */
-    float *logits;              /* out: [n_logit_rows, n_vocab] */
+    float *logits;              /* out: [n_logit_rows, n_vocab]; ordinary memory */
     float *hidden;              /* out: final-norm states [n_logit_rows, n_embd], or NULL */
 };
 

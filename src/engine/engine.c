@@ -1,0 +1,235 @@
+/* engine.c: the door: opens a model's parts in order, hands batches to the decoder.
+ *
+ *   weight sources ──► gguf ──► modelconf ──► weights ──► backend packs or maps them
+ *                       │                                        │
+ *                       ├──► vocab, template                     │
+ *                       ▼                                        ▼
+ *   engine_forward(batch)             decoder (model/decoder.c) on a backend (cpu/)
+ *
+ *      tokens[T]  ──────────► embed ─────────► x [T, C]
+ *      positions[T] ────────► cos, sin           │
+ *                                   ┌────────────┤◄───────── next layer, unless *cancel
+ *      seq_of[T], page tables       │            ▼
+ *            │                      │   norm → q,k,v → rope → attention → out ─┐
+ *            └── which pages ───────┼──────────────────────────────┘           │
+ *                                   │   x += ◄─────────────────────────────────┘
+ *                                   │   norm → gate,up → act → down ─┐ (or experts)
+ *                                   └── x += ◄───────────────────────┘
+ *      logit_rows ──────────► those rows of x → norm → output → logits [rows, V]
+ *
+ * Invariants: 1. whatever a file can get wrong is found in engine_open; engine_forward fails by
+ * cancellation alone; 2. weights, vocabulary, template and info never change after open.
+ *
+ * Not here: the network (model/), page hand-out and scheduling (server/). */
+#include "engine/engine.h"
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "engine/format/gguf.h"
+#include "engine/model/decoder.h"
+
+/* A longer step would freeze every stream for seconds; a bigger pool is a typing mistake. */
+enum { ENGINE_BATCH_MAX = 1 << 16, ENGINE_KV_PAGES_MAX = 1 << 24 };
+
+struct engine {
+    struct engine_info info;
+    struct weight_source *sources[WEIGHT_SOURCES_MAX];
+    uint32_t n_sources;
+    struct gguf *gguf;
+    struct decoder *decoder;
+    struct vocab *vocab;
+    struct template *template;
+    struct err template_err; /* why there is no template, when the file has one */
+};
+
+/* ---- open ---- */
+
+/* The limits in force: what was asked for, else the defaults; never more than the model has. */
+static enum rc settle_limits(struct engine *e, const struct engine_conf *conf,
+                             struct decoder_conf *out, struct err *err)
+{
+    struct modelconf model;
+    enum rc rc = modelconf_init(&model, e->gguf, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    uint32_t trained = model.context_trained;
+    modelconf_deinit(&model);
+    if (conf->context_tokens > trained) {
+        return err_set(err, RC_INVALID, "context of %u tokens asked for, the model has %u",
+                       conf->context_tokens, trained);
+    }
+    out->context_tokens = conf->context_tokens > 0 ? conf->context_tokens
+                                                   : MIN(trained, (uint32_t)ENGINE_CONTEXT_DEFAULT);
+    out->kv_pages = conf->kv_pages > 0
+                        ? conf->kv_pages
+                        : (out->context_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+    out->backend_conf.tokens_max =
+        conf->batch_tokens_max > 0 ? conf->batch_tokens_max : ENGINE_BATCH_DEFAULT;
+    if (out->backend_conf.tokens_max > ENGINE_BATCH_MAX || out->kv_pages > ENGINE_KV_PAGES_MAX) {
+        return err_set(err, RC_INVALID, "batch of %u tokens, %u pages: limits are %u and %u",
+                       out->backend_conf.tokens_max, out->kv_pages, ENGINE_BATCH_MAX,
+                       ENGINE_KV_PAGES_MAX);
+    }
+    if (conf->kv_type != DTYPE_F16 && conf->kv_type != DTYPE_F32) {
+        return err_set(err, RC_UNSUPPORTED, "keys and values are kept in F16 or F32 alone");
+    }
+    out->kv_type = conf->kv_type;
+    return RC_OK;
+}
+
+static enum rc pick_backend(const struct engine_conf *conf, struct decoder_conf *out,
+                            struct err *err)
+{
+    out->backend = backend_find(conf->backend);
+    if (out->backend == NULL) {
+        return err_set(err, RC_UNSUPPORTED,
+                       "backend \"%s\" is not in this build or not for this "
+                       "machine",
+                       conf->backend);
+    }
+    uint32_t n_cpus = thread_cpus(NULL, 0);
+    out->backend_conf.n_threads = conf->n_threads > 0 ? conf->n_threads : MAX(n_cpus, 1u);
+    out->backend_conf.pin = conf->pin;
+    out->progress = conf->progress;
+    out->progress_ctx = conf->progress_ctx;
+    return RC_OK;
+}
+
+static enum rc open_vocab(struct engine *e, struct err *err)
+{
+    enum rc rc = vocab_create(&e->vocab, e->gguf, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    uint32_t n_vocab = decoder_modelconf(e->decoder)->n_vocab;
+    if (vocab_size(e->vocab) != n_vocab) {
+        return err_set(err, RC_CORRUPT, "%s: %u tokens in the vocabulary, %u rows in the embedding",
+                       gguf_name(e->gguf), vocab_size(e->vocab), n_vocab);
+    }
+    return RC_OK;
+}
+
+static void fill_info(struct engine *e, const struct decoder_conf *conf)
+{
+    const struct modelconf *c = decoder_modelconf(e->decoder);
+    const struct weights *w = decoder_weights(e->decoder);
+    struct decoder_memory memory = decoder_memory(e->decoder);
+    struct engine_info *i = &e->info;
+    str_copy(i->name, sizeof(i->name), str_from(c->name));
+    str_copy(i->arch, sizeof(i->arch), str_from(c->arch->name));
+    str_copy(i->backend, sizeof(i->backend), str_from(conf->backend->name));
+    str_copy(i->file_type, sizeof(i->file_type), str_from(dtype_row(w->main_type)->name));
+    i->n_params = w->n_params;
+    i->weight_bytes = memory.weight_bytes;
+    i->kv_bytes = memory.kv_bytes;
+    i->workspace_bytes = memory.workspace_bytes;
+    i->n_layers = c->n_layers;
+    i->n_embd = c->n_embd;
+    i->n_vocab = c->n_vocab;
+    i->context_trained = c->context_trained;
+    i->context_tokens = conf->context_tokens;
+    i->kv_pages = conf->kv_pages;
+    i->batch_tokens_max = conf->backend_conf.tokens_max;
+    i->n_threads = conf->backend_conf.n_threads;
+}
+
+static enum rc open_parts(struct engine *e, const struct engine_conf *conf, struct err *err)
+{
+    struct decoder_conf decoder = {0};
+    enum rc rc = gguf_open(&e->gguf, e->sources, e->n_sources, err);
+    if (rc == RC_OK) {
+        rc = settle_limits(e, conf, &decoder, err);
+    }
+    if (rc == RC_OK) {
+        rc = pick_backend(conf, &decoder, err);
+    }
+    if (rc == RC_OK) {
+        rc = decoder_open(&e->decoder, e->gguf, &decoder, err);
+    }
+    if (rc == RC_OK) {
+        rc = open_vocab(e, err);
+    }
+    if (rc == RC_OK) {
+        fill_info(e, &decoder);
+    }
+    return rc;
+}
+
+RC engine_open(struct engine **out, struct weight_source **sources, uint32_t n_sources,
+               const struct engine_conf *conf, struct err *err)
+{
+    ASSERT(n_sources > 0 && n_sources <= WEIGHT_SOURCES_MAX);
+    struct engine *e = mem_zalloc(sizeof(*e));
+    for (uint32_t i = 0; i < n_sources; i++) {
+        e->sources[i] = sources[i];
+    }
+    e->n_sources = n_sources;
+    enum rc rc = open_parts(e, conf, err);
+    if (rc != RC_OK) {
+        engine_close(e);
+        return rc;
+    }
+    *out = e;
+    return RC_OK;
+}
+
+void engine_close(struct engine *e)
+{
+    if (e == NULL) {
+        return;
+    }
+    vocab_destroy(e->vocab);
+    decoder_close(e->decoder);
+    gguf_close(e->gguf);
+    for (uint32_t i = 0; i < e->n_sources; i++) {
+        weight_source_close(e->sources[i]);
+    }
+    mem_free(e);
+}
+
+/* ---- what others read ---- */
+
+const struct engine_info *engine_info(const struct engine *e)
+{
+    return &e->info;
+}
+
+const struct vocab *engine_vocab(const struct engine *e)
+{
+    return e->vocab;
+}
+
+const struct template *engine_template(const struct engine *e)
+{
+    return e->template;
+}
+
+const char *engine_template_error(const struct engine *e)
+{
+    return e->template_err.msg;
+}
+
+/* ---- forward ---- */
+
+RC engine_forward(struct engine *e, const struct engine_batch *b, const _Atomic bool *cancel,
+                  struct err *err)
+{
+    struct decoder_step step = {
+        .tokens = b->tokens,
+        .batch =
+            {
+                .n_tokens = b->n_tokens,
+                .n_seqs = b->n_seqs,
+                .positions = b->positions,
+                .seq_of = b->seq_of,
+                .seqs = b->seqs,
+            },
+        .n_logit_rows = b->n_logit_rows,
+        .logit_rows = b->logit_rows,
+        .logits = b->logits,
+        .hidden = b->hidden,
+    };
+    return decoder_forward(e->decoder, &step, cancel, err);
+}

@@ -1,5 +1,6 @@
 /* quant_search.h: scales that make the weighted squared error of a run of weights small. Private to
- * the encoders. x are finite; w >= 0 are error weights; n <= 256.
+ * the encoders. x are finite; w >= 0 are error weights; n is a multiple of
+ * four up to 256.
  *
  * Each search tries a fan of scales around the obvious one (the largest weight on the outermost
  * code) and, for the codes that a scale gives, takes the scale that is then best by least

@@ -1,0 +1,63 @@
+/* Any bytes: a decoder is refused with a message, or opens and computes a step of two tokens. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "engine/model/decoder.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static enum rc read_at(struct weight_source *s, uint64_t offset, void *out, size_t n,
+                       struct err *err)
+{
+    UNUSED(err);
+    memcpy(out, s->map + offset, n);
+    return RC_OK;
+}
+
+static void close_nothing(struct weight_source *s)
+{
+    UNUSED(s);
+}
+
+static void step(struct decoder *d)
+{
+    uint32_t n_vocab = decoder_modelconf(d)->n_vocab;
+    float *logits = mem_zalloc_array(n_vocab, sizeof(float));
+    const int32_t tokens[] = {0, (int32_t)n_vocab - 1};
+    const uint32_t positions[] = {31, 32}, seq_of[] = {0, 0}, pages[] = {1, 0}, rows[] = {1};
+    const struct kv_table table = {pages, 2};
+    struct decoder_step s = {
+        .tokens = tokens,
+        .batch = {2, 1, positions, seq_of, &table},
+        .n_logit_rows = 1,
+        .logit_rows = rows,
+        .logits = logits,
+    };
+    ASSERT(decoder_forward(d, &s, NULL, NULL) == RC_OK);
+    mem_free(logits);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct weight_source source = {size, data, "fuzz.gguf", read_at, close_nothing};
+    struct weight_source *list[] = {&source};
+    struct gguf *g = NULL;
+    struct decoder *d = NULL;
+    struct err err = {0};
+    struct decoder_conf conf = {
+        .backend = backend_find("ref"),
+        .backend_conf = {.tokens_max = 2},
+        .context_tokens = 64,
+        .kv_pages = 2,
+        .kv_type = DTYPE_F16,
+    };
+    if (gguf_open(&g, list, 1, &err) == RC_OK && decoder_open(&d, g, &conf, &err) == RC_OK) {
+        step(d);
+    } else {
+        ASSERT(err.msg[0] != '\0');
+    }
+    decoder_close(d);
+    gguf_close(g);
+    return 0;
+}

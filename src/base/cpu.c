@@ -20,7 +20,7 @@ static pthread_once_t cpu_once = PTHREAD_ONCE_INIT;
 #if defined(__x86_64__)
 static void cpu_read_name(char name[49])
 {
-    unsigned max = __get_cpuid_max(0x80000000u, NULL);
+    unsigned max = (unsigned)__get_cpuid_max(0x80000000u, NULL);
     if (max < 0x80000004u) {
         return;
     }

@@ -175,7 +175,7 @@ static void conn_tell_end(struct conn *c)
             c->ev->on_hangup(c->ctx);
         }
     }
-    if (!c->paused && !c->end_told && conn_live(c) && !c->ending) {
+    if (!c->paused && !c->deliver_due && !c->end_told && conn_live(c) && !c->ending) {
         c->end_told = true;
         c->ev->on_end(c->ctx);
     }

@@ -283,8 +283,8 @@ static void upstream_deadline(void *ctx)
 static void upstream_closed(void *ctx, enum rc why)
 {
     struct http_upstream *up = ctx;
-    bool lost = up->call != NULL;
-    if (lost) {
+    up->pool->stats.n_connect_failures += up->open || up->closing ? 0 : 1;
+    if (up->call != NULL) {
         call_lost(up->call, why);
     }
     http_pool_upstream_closed(up);

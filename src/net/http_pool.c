@@ -139,7 +139,6 @@ void http_pool_upstream_closed(struct http_upstream *up)
     struct http_pool *p = up->pool;
     ASSERT(up->call == NULL && p->stats.n_open > 0);
     idle_leave(up);
-    p->stats.n_connect_failures += up->open || up->closing ? 0 : 1;
     list_remove(&up->node);
     p->stats.n_open--;
     upstream_free(up);

@@ -44,6 +44,23 @@ static void detok_unescape(struct str text, struct buf *out)
     }
 }
 
+/* Byte-level: every character stands for a byte; one that does not is itself. */
+static void detok_unmap(struct str text, struct buf *out)
+{
+    while (text.len > 0) {
+        uint32_t cp = 0;
+        size_t n = str_utf8_decode(text, &cp);
+        int byte = n > 0 ? bpe_byte_of(cp) : -1;
+        n = MAX(n, 1);
+        if (byte >= 0) {
+            buf_add_byte(out, (char)byte);
+        } else {
+            buf_add(out, text.ptr, n);
+        }
+        text = str_slice(text, n, text.len);
+    }
+}
+
 /* WordPiece: a word's first piece brings the space before it, or "##" says that it is not one. */
 static void detok_wordpiece(const struct vocab *v, struct str text, struct buf *out)
 {
@@ -79,8 +96,10 @@ void vocab_decode_piece(const struct vocab *v, int32_t id, bool special, struct 
     }
     if (v->kind == VOCAB_WORDPIECE) {
         detok_wordpiece(v, text, out);
-    } else {
+    } else if (v->kind == VOCAB_SPM || v->spm_text) {
         detok_unescape(text, out);
+    } else {
+        detok_unmap(text, out);
     }
 }
 

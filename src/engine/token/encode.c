@@ -132,6 +132,15 @@ struct str encoder_escape(struct encoder *e, struct str word, bool prefix)
     return str_make(out, n);
 }
 
+size_t encoder_n_chars(struct str text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        n += ((unsigned char)text.ptr[i] & 0xc0) != 0x80;
+    }
+    return n;
+}
+
 /* ---- the whole text ---- */
 
 static RC encode_piece(struct encoder *e, struct str text, bool after_special, struct err *err)
@@ -140,8 +149,9 @@ static RC encode_piece(struct encoder *e, struct str text, bool after_special, s
     case VOCAB_SPM:
         return spm_encode(e, text, after_special && e->v->space_prefix, err);
     case VOCAB_BPE:
+        return bpe_encode(e, text, err);
     case VOCAB_WORDPIECE:
-        break;
+        return wordpiece_encode(e, text, err);
     }
     return RC_INTERNAL;
 }

@@ -49,6 +49,8 @@ size_t encoder_space_word(const struct vocab *v, struct str text, size_t from);
  * arena is full. Valid until the scratch is used again. */
 struct str encoder_escape(struct encoder *e, struct str word, bool prefix);
 
+size_t encoder_n_chars(struct str text);
+
 RC encoder_full(const struct encoder *e, struct err *err);
 
 /* bpe.c at load */

@@ -2,8 +2,8 @@
  *
  * A word starts as n symbols; again and again the pair of lowest rank, the leftmost of equal ones,
  * becomes one symbol, until no pair has a rank. Every symbol keeps the rank of the pair it forms
- * with its right neighbour; an indexed heap over symbols finds the lowest, so there are no stale
- * entries and the memory is fixed: O(n log n) time, 36 bytes a symbol. */
+ * with its right neighbour; a heap of keys finds the lowest. Old keys stay in the heap until they
+ * come up or it is full and built anew: O(n log n) time, 40 bytes a symbol. */
 #ifndef ENGINE_TOKEN_MERGE_H
 #define ENGINE_TOKEN_MERGE_H
 
@@ -18,7 +18,6 @@ struct merge_sym {
     int32_t id;          /* TOKEN_NONE while it is no token */
     uint32_t rank;       /* of the pair with `next`, MERGE_NONE when they do not merge */
     int32_t pair_id;     /* what the pair becomes */
-    uint32_t heap_pos;   /* MERGE_NONE when not in the heap */
 };
 
 struct merge_pair {
@@ -37,7 +36,7 @@ struct merge {
     const void *ctx; /* for rank */
     /* private */
     uint32_t cap;
-    uint64_t *heap; /* rank << 32 | symbol */
+    uint64_t *heap; /* rank << 32 | symbol; room for 2 * cap */
     uint32_t n_heap;
 };
 

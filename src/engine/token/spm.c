@@ -21,11 +21,7 @@ static RC spm_word_encode(struct encoder *e, struct str text, struct err *err)
 {
     struct merge *m = &e->merge;
     struct spm_word w = {e->v, text.ptr};
-    size_t n_chars = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        n_chars += ((unsigned char)text.ptr[i] & 0xc0) != 0x80;
-    }
-    if (!merge_reserve(m, e->arena, n_chars)) {
+    if (!merge_reserve(m, e->arena, encoder_n_chars(text))) {
         e->full = true;
         return encoder_full(e, err);
     }

@@ -133,9 +133,13 @@ static RC vocab_load_texts(struct vocab *v, const struct gguf *g, struct err *er
 static void vocab_load_bytes(struct vocab *v)
 {
     static const char hex[] = "0123456789ABCDEF";
+    bool byte_level = v->kind == VOCAB_BPE && !v->spm_text;
     for (uint32_t b = 0; b < 256; b++) {
         char text[6] = {'<', '0', 'x', hex[b >> 4], hex[b & 15], '>'};
         size_t len = sizeof(text);
+        if (byte_level) {
+            len = str_utf8_encode(bpe_char_of((uint8_t)b), text);
+        }
         v->byte_id[b] = vocab_find(v, str_make(text, len));
     }
 }
@@ -177,7 +181,10 @@ static RC vocab_load(struct vocab *v, const struct gguf *g, struct err *err)
     if (v->spm_text) {
         vocab_load_joins(v);
     }
-    return vocab_specials_create(v, err);
+    if (v->kind == VOCAB_BPE) {
+        rc = bpe_merges_create(v, g, err);
+    }
+    return rc != RC_OK ? rc : vocab_specials_create(v, err);
 }
 
 RC vocab_create(struct vocab **out, const struct gguf *g, struct err *err)
@@ -198,6 +205,7 @@ void vocab_destroy(struct vocab *v)
         return;
     }
     vocab_specials_destroy(v->specials);
+    bpe_merges_destroy(v->merges);
     mem_free(v->table);
     mem_free(v->texts);
     mem_free(v->tokens);

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "engine/token/pretok.h"
 #include "engine/token/vocab.h"
 
 #define KEY(name) "tokenizer.ggml." name
@@ -23,7 +24,30 @@ struct vocab_model_row {
 
 static const struct vocab_model_row vocab_models[] = {
     {"llama", VOCAB_SPM, NULL, true, true, true, false, 1, 2, 0, TOKEN_NONE, TOKEN_NONE},
+    {"gpt2", VOCAB_BPE, NULL, false, false, false, false, TOKEN_NONE, TOKEN_NONE, TOKEN_NONE,
+     TOKEN_NONE, TOKEN_NONE},
+    {"gemma4", VOCAB_BPE, "gemma4", true, false, true, false, TOKEN_NONE, TOKEN_NONE, TOKEN_NONE,
+     TOKEN_NONE, TOKEN_NONE},
+    {"bert", VOCAB_WORDPIECE, NULL, false, false, true, true, 101, TOKEN_NONE, 100, 102, 0},
 };
+
+static RC vocab_load_pretok(struct vocab *v, const struct vocab_model_row *row, const char *file,
+                            struct err *err)
+{
+    const char *name = row->pre != NULL ? row->pre : v->pre;
+    const struct pretok_row *pre = pretok_find(name);
+    if (pre == NULL) {
+        return err_set(err, RC_UNSUPPORTED,
+                       "gguf %s: pre-tokenizer \"%s\" of tokenizer model \"%s\" is not known", file,
+                       name, v->model);
+    }
+    v->pretok = pre;
+    v->spm_text = pre->spm_text;
+    v->ignore_merges = pre->ignore_merges;
+    v->special.add_bos = pre->add_bos || row->add_bos;
+    v->special.add_sep = pre->add_sep;
+    return RC_OK;
+}
 
 static RC vocab_load_flags(struct vocab *v, const struct gguf *g, struct err *err)
 {
@@ -63,8 +87,9 @@ RC vocab_load_model(struct vocab *v, const struct gguf *g, struct err *err)
     }
     if (row == NULL) {
         return err_set(err, RC_UNSUPPORTED,
-                       "gguf %s: tokenizer model \"%s\" is not known (known: llama)", gguf_name(g),
-                       v->model);
+                       "gguf %s: tokenizer model \"%s\" is not known (known: llama, gpt2, gemma4, "
+                       "bert)",
+                       gguf_name(g), v->model);
     }
     v->kind = row->kind;
     v->spm_text = row->spm_text;
@@ -78,7 +103,10 @@ RC vocab_load_model(struct vocab *v, const struct gguf *g, struct err *err)
                                         .pad = row->pad,
                                         .add_bos = row->add_bos,
                                         .add_sep = row->add_sep};
-    return vocab_load_flags(v, g, err);
+    if (row->kind == VOCAB_BPE) {
+        rc = vocab_load_pretok(v, row, gguf_name(g), err);
+    }
+    return rc != RC_OK ? rc : vocab_load_flags(v, g, err);
 }
 
 /* ---- attributes and scores ---- */
@@ -326,12 +354,27 @@ static RC vocab_check_bytes(const struct vocab *v, const char *file, struct err 
     for (uint32_t i = 0; i < v->n_tokens; i++) {
         n_bytes += v->tokens[i].attr == TOKEN_BYTE;
     }
-    if (v->kind != VOCAB_BPE && v->special.unk == TOKEN_NONE && n_bytes < 256) {
+    bool needs_unk = v->kind == VOCAB_WORDPIECE || (v->kind == VOCAB_SPM && n_bytes < 256);
+    if (needs_unk && v->special.unk == TOKEN_NONE) {
         return err_set(err, RC_CORRUPT,
                        "gguf %s: the vocabulary has %u byte tokens and no unknown token", file,
                        n_bytes);
     }
     return RC_OK;
+}
+
+/* WordPiece: the "##" style, unless a token has the other style's mark. */
+static bool vocab_has_continuation(const struct vocab *v)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < v->n_tokens; i++) {
+        struct str text = vocab_text(v, (int32_t)i);
+        if (str_starts(text, VOCAB_SPACE_STR)) {
+            return false;
+        }
+        found = found || (text.len > 2 && str_starts(text, STR_LIT("##")));
+    }
+    return found;
 }
 
 RC vocab_load_special(struct vocab *v, const struct gguf *g, struct err *err)
@@ -348,6 +391,7 @@ RC vocab_load_special(struct vocab *v, const struct gguf *g, struct err *err)
     }
     if (rc == RC_OK) {
         vocab_load_ends(v);
+        v->continuation = v->kind == VOCAB_WORDPIECE && vocab_has_continuation(v);
     }
     return rc;
 }

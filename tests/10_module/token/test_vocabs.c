@@ -3,7 +3,8 @@
  * whole, and no text takes more than linear time (a stated bound per megabyte). */
 #include "check.h"
 
-#include "base/clock.h"
+#include <time.h>
+
 #include "base/file.h"
 #include "engine/token/token.h"
 
@@ -161,11 +162,12 @@ static void test_time(void **state)
         }
         struct arena a;
         arena_init(&a, ARENA_BYTES);
-        uint64_t start = clock_mono_ns(clock_system());
+        clock_t start = clock(); /* processor time: other work on the machine does not count */
         struct token_list list = encode(f.vocab, str_make(text, n * len), &a);
-        uint64_t ms = (clock_mono_ns(clock_system()) - start) / 1000000;
-        printf("  %s \"%s\": %u ids, %llu ms, %zu MB\n", vocab_pre(f.vocab), units[u], list.n,
-               (unsigned long long)ms, a.used_bytes >> 20);
+        long ms = (long)((clock() - start) / (CLOCKS_PER_SEC / 1000));
+        if (ms > 300)
+            printf("  %s \"%s\": %u ids, %ld ms, %zu MB\n", vocab_pre(f.vocab), units[u], list.n,
+                   ms, a.used_bytes >> 20);
         assert_true(ms < BIG_MS_MAX);
         arena_deinit(&a);
     }
@@ -182,8 +184,9 @@ static void test_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VOCAB("llama-spm"),
-        VOCAB("phi-3"),
+        VOCAB("llama-spm"), VOCAB("phi-3"),        VOCAB("bert-bge"),
+        VOCAB("gpt-2"),     VOCAB("llama-bpe"),    VOCAB("qwen2"),
+        VOCAB("starcoder"), VOCAB("deepseek-llm"), VOCAB("gemma-4"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

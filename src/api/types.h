@@ -57,7 +57,8 @@ struct api_generate {
     bool logprobs;         /* of each chosen token */
     uint32_t top_logprobs; /* alternatives beside it */
     bool stream;
-    bool include_usage;      /* only with stream */
+    bool has_stream_options; /* only with stream */
+    bool include_usage;      /* of stream_options */
     const struct str *stops; /* none is empty */
     uint32_t n_stops;
     const uint32_t *stop_tokens;

@@ -40,7 +40,13 @@ static void step(struct decoder *d)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct weight_source source = {size, data, "fuzz.gguf", read_at, close_nothing};
+    struct weight_source source = {
+        .size_bytes = size,
+        .map = data,
+        .name = "fuzz.gguf",
+        .read_at = read_at,
+        .close = close_nothing,
+    };
     struct weight_source *list[] = {&source};
     struct gguf *g = NULL;
     struct decoder *d = NULL;

@@ -1,6 +1,8 @@
 /* file.c: see file.h. Every error names the path and the system's reason. */
 #include "base/file.h"
 
+#include "base/assert.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -50,6 +52,17 @@ void file_map_close(struct file_map *m)
         munmap((void *)(uintptr_t)m->ptr, m->bytes);
     }
     *m = (struct file_map){0};
+}
+
+void file_map_drop(const struct file_map *m, size_t from, size_t n)
+{
+    ASSERT(from <= m->bytes && n <= m->bytes - from);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t first = (from + page - 1) / page * page;
+    size_t last = (from + n) / page * page;
+    if (first < last) {
+        (void)madvise((void *)(uintptr_t)(m->ptr + first), last - first, MADV_DONTNEED);
+    }
 }
 
 /* ---- reading and writing ---- */

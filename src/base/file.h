@@ -15,6 +15,9 @@ struct file_map {
 RC file_map_open(struct file_map *m, const char *path, struct err *err);
 /* May be called twice. */
 void file_map_close(struct file_map *m);
+/* Says that bytes [from, from + n) are not needed soon: whole pages of them leave this process's
+ * memory and come back from the file when they are touched. The range lies in the mapping. */
+void file_map_drop(const struct file_map *m, size_t from, size_t n);
 
 /* Appends the file's bytes to `out`; RC_TOO_LARGE when out's cap is passed. "-" is not special. */
 RC file_read(const char *path, struct buf *out, struct err *err);

@@ -358,7 +358,6 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
         rc = weights_init(&d->weights, &d->conf, g, err);
     }
     if (rc == RC_OK) {
-        d->memory.weight_bytes = d->weights.n_bytes;
         rc = rope_tables_init(&d->rope, &d->conf, &d->weights, conf->context_tokens, err);
         if (rc != RC_OK) {
             err_context(err, "%s", gguf_name(g));
@@ -371,6 +370,7 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
         rc = weights_prepare(&d->weights, d->backend, conf->progress, conf->progress_ctx, err);
     }
     if (rc == RC_OK) {
+        d->memory.weight_bytes = d->weights.resident_bytes;
         rc = alloc_buffers(d, err);
     }
     if (rc == RC_OK) {

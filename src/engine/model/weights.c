@@ -201,6 +201,9 @@ static void *own(struct weights *w, size_t bytes)
 static enum rc tensor_bytes(struct binder *b, const struct gguf_tensor *t, const void **out)
 {
     struct weight_source *src = gguf_source(b->g, t->source_idx);
+    ASSERT(t->source_idx < WEIGHT_SOURCES_MAX);
+    b->w->sources[t->source_idx] = src;
+    b->w->n_sources = MAX(b->w->n_sources, t->source_idx + 1);
     if (src->map != NULL) {
         *out = src->map + t->offset;
         return RC_OK;
@@ -364,22 +367,56 @@ RC weights_init(struct weights *w, const struct modelconf *c, const struct gguf 
 
 /* ---- the backend's copies ---- */
 
-typedef enum rc (*weight_fn)(struct backend *b, struct weight *w, struct err *err);
-
-static enum rc release_one(struct backend *b, struct weight *w, struct err *err)
-{
-    UNUSED(err);
-    b->ops->weight_release(b, w);
-    return RC_OK;
-}
+struct walk;
+typedef enum rc (*weight_fn)(struct walk *k, struct weight *w, struct err *err);
 
 struct walk {
-    struct backend *backend;
+    struct weights *weights;
     weight_fn each;
     weights_progress_fn progress; /* may be NULL */
     void *ctx;
-    uint64_t done_bytes, total_bytes;
+    uint64_t done_bytes;
 };
+
+static enum rc release_one(struct walk *k, struct weight *w, struct err *err)
+{
+    UNUSED(err);
+    k->weights->backend->ops->weight_release(k->weights->backend, w);
+    return RC_OK;
+}
+
+/* The file's copy of a weight that was packed need not stay in memory. */
+static void drop_mapped(const struct weights *all, const struct weight *w, uint64_t n_bytes)
+{
+    const unsigned char *data = w->data;
+    for (uint32_t i = 0; i < all->n_sources; i++) {
+        struct weight_source *src = all->sources[i];
+        if (src != NULL && src->drop != NULL && src->map != NULL && data >= src->map &&
+            data < src->map + src->size_bytes) {
+            src->drop(src, (uint64_t)(data - src->map), n_bytes);
+        }
+    }
+}
+
+static enum rc prepare_one(struct walk *k, struct weight *w, struct err *err)
+{
+    struct weights *all = k->weights;
+    uint64_t n_bytes = w->row_bytes * w->n_rows * w->n_experts;
+    enum rc rc = all->backend->ops->weight_prepare(all->backend, w, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    if (w->packed != NULL) {
+        all->resident_bytes += w->packed_bytes;
+        all->resident_bytes -= n_bytes;
+        drop_mapped(all, w, n_bytes);
+    }
+    k->done_bytes += n_bytes;
+    if (k->progress != NULL) {
+        k->progress(k->ctx, MIN(k->done_bytes, all->n_bytes), all->n_bytes);
+    }
+    return RC_OK;
+}
 
 static enum rc walk_rows(struct walk *k, const struct tensor_row *rows, size_t n_rows, void *base,
                          struct err *err)
@@ -390,13 +427,9 @@ static enum rc walk_rows(struct walk *k, const struct tensor_row *rows, size_t n
         if (rows[i].kind != MATRIX || again || w->data == NULL) {
             continue;
         }
-        enum rc rc = k->each(k->backend, w, err);
+        enum rc rc = k->each(k, w, err);
         if (rc != RC_OK) {
             return rc;
-        }
-        k->done_bytes += w->row_bytes * w->n_rows * w->n_experts;
-        if (k->progress != NULL) {
-            k->progress(k->ctx, MIN(k->done_bytes, k->total_bytes), k->total_bytes);
         }
     }
     return RC_OK;
@@ -404,8 +437,9 @@ static enum rc walk_rows(struct walk *k, const struct tensor_row *rows, size_t n
 
 /* Every matrix once. The expert rows lead to the same places as the dense ones, and to the
  * router. */
-static enum rc walk_all(struct weights *w, struct walk *k, struct err *err)
+static enum rc walk_all(struct walk *k, struct err *err)
 {
+    struct weights *w = k->weights;
     enum rc rc = walk_rows(k, global_rows, ARRAY_LEN(global_rows), w, err);
     for (uint32_t i = 0; i < w->n_layers && rc == RC_OK; i++) {
         rc = walk_rows(k, layer_rows, ARRAY_LEN(layer_rows), &w->layers[i], err);
@@ -422,15 +456,16 @@ RC weights_prepare(struct weights *w, struct backend *b, weights_progress_fn pro
                    struct err *err)
 {
     w->backend = b;
-    struct walk k = {b, b->ops->weight_prepare, progress, ctx, 0, w->n_bytes};
-    return walk_all(w, &k, err);
+    w->resident_bytes = w->n_bytes;
+    struct walk k = {.weights = w, .each = prepare_one, .progress = progress, .ctx = ctx};
+    return walk_all(&k, err);
 }
 
 void weights_deinit(struct weights *w)
 {
     if (w->backend != NULL) {
-        struct walk k = {.backend = w->backend, .each = release_one};
-        enum rc rc = walk_all(w, &k, NULL);
+        struct walk k = {.weights = w, .each = release_one};
+        enum rc rc = walk_all(&k, NULL);
         ASSERT(rc == RC_OK);
         w->backend = NULL;
     }

@@ -30,13 +30,17 @@ struct weights {
     struct vec output_norm;
     struct vec rope_freqs, rope_long, rope_short; /* [n_rot / 2] */
     struct weights_layer *layers;                 /* owned */
-    uint64_t n_params, n_bytes;
-    enum dtype main_type; /* the type that holds most bytes */
+    uint64_t n_params;
+    uint64_t n_bytes;        /* as they lie in the file */
+    uint64_t resident_bytes; /* as mapped or packed: what a step may touch */
+    enum dtype main_type;    /* the type that holds most bytes */
     /* private */
     uint32_t n_layers;
     void **owned; /* vectors, and matrices that could not be mapped */
     uint32_t n_owned;
     struct backend *backend; /* NULL until weights_prepare */
+    struct weight_source *sources[WEIGHT_SOURCES_MAX];
+    uint32_t n_sources;
 };
 
 /* *w borrows the sources' maps. `progress` (may be NULL) is called as bytes become usable. */

@@ -24,7 +24,8 @@ struct weight {
     enum dtype type;
     uint32_t n_cols, n_rows, n_experts;
     uint64_t row_bytes;
-    void *packed; /* the backend's, NULL when it uses data as it lies */
+    void *packed;          /* the backend's, NULL when it uses data as it lies */
+    uint64_t packed_bytes; /* of *packed; what data maps is then dropped, but stays readable */
 };
 
 /* A vector of floats in ordinary memory (norm weights, biases, rope factors); NULL when absent. */

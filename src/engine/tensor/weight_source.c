@@ -35,6 +35,11 @@ static void weight_file_close(struct weight_source *s)
     mem_free(f);
 }
 
+static void weight_file_drop(struct weight_source *s, uint64_t offset, uint64_t n)
+{
+    file_map_drop(&CONTAINER_OF(s, struct weight_file, source)->map, (size_t)offset, (size_t)n);
+}
+
 enum rc weight_source_open_file(struct weight_source **out, const char *path, struct err *err)
 {
     *out = NULL;
@@ -52,6 +57,7 @@ enum rc weight_source_open_file(struct weight_source **out, const char *path, st
         .name = f->path,
         .read_at = weight_file_read_at,
         .close = weight_file_close,
+        .drop = weight_file_drop,
     };
     *out = &f->source;
     return RC_OK;

@@ -13,6 +13,9 @@ struct weight_source {
     enum rc (*read_at)(struct weight_source *s, uint64_t offset, void *out, size_t n,
                        struct err *err);
     void (*close)(struct weight_source *s); /* frees *s */
+    /* A hint that the mapped bytes [offset, offset + n) are not read soon, because a backend packed
+     * them: memory goes back, the bytes stay readable. NULL: the source has no use for it. */
+    void (*drop)(struct weight_source *s, uint64_t offset, uint64_t n);
 };
 
 /* Opens one file as a mapped source. */

@@ -47,6 +47,25 @@ static void weight_source_maps_a_file(void **state)
     remove_file("one.gguf");
 }
 
+static void weight_source_drops_pages_and_reads_them_again(void **state)
+{
+    (void)state;
+    static char text[20001];
+    memset(text, 'w', sizeof(text) - 1);
+    write_file("big.gguf", text);
+    char path[PATH_MAX];
+    struct weight_source *s;
+    struct err err;
+    assert_int_equal(weight_source_open_file(&s, in_folder(path, sizeof(path), "big.gguf"), &err),
+                     RC_OK);
+    assert_memory_equal(s->map, text, 20000);
+    s->drop(s, 3, 19990);
+    s->drop(s, 20000, 0);
+    assert_memory_equal(s->map, text, 20000);
+    weight_source_close(s);
+    remove_file("big.gguf");
+}
+
 static void weight_source_names_what_it_cannot_open(void **state)
 {
     (void)state;
@@ -120,6 +139,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weight_source_maps_a_file),
+        cmocka_unit_test(weight_source_drops_pages_and_reads_them_again),
         cmocka_unit_test(weight_source_names_what_it_cannot_open),
         cmocka_unit_test(weight_source_opens_all_parts),
         cmocka_unit_test(weight_source_bounds_the_parts),

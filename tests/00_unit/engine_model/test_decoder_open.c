@@ -1,6 +1,8 @@
 /* Files whose keys or tensors do not fit together: every one is a one-line error naming what. */
 #include "check.h"
 
+#include "base/mem.h"
+#include "engine/cpu/ref.h"
 #include "engine/model/decoder.h"
 #include "tiny.h"
 
@@ -58,6 +60,67 @@ static void a_whole_model_opens_mapped_or_read(void **state)
     assert_int_equal(try_open(&t, true, &err), RC_OK);
     tiny_begin(&t);
     assert_int_equal(try_open(&t, false, &err), RC_OK);
+}
+
+/* A backend that packs every matrix into one byte. */
+static enum rc packing_prepare(struct backend *b, struct weight *w, struct err *err)
+{
+    w->packed = mem_zalloc(1);
+    w->packed_bytes = 1;
+    return ref_backend_ops.weight_prepare(b, w, err);
+}
+
+static void packing_release(struct backend *b, struct weight *w)
+{
+    mem_free(w->packed);
+    w->packed = NULL;
+    ref_backend_ops.weight_release(b, w);
+}
+
+static struct backend_ops packing_ops;
+
+static enum rc packing_open(struct backend **out, const struct backend_conf *conf, struct err *err)
+{
+    enum rc rc = ref_backend_ops.open(out, conf, err);
+    (*out)->ops = &packing_ops;
+    return rc;
+}
+
+static uint64_t dropped_bytes;
+
+static void count_drop(struct weight_source *s, uint64_t offset, uint64_t n)
+{
+    assert_true(offset <= s->size_bytes && n <= s->size_bytes - offset);
+    dropped_bytes += n;
+}
+
+static void packed_weights_are_billed_and_dropped(void **state)
+{
+    (void)state;
+    struct tiny t;
+    tiny_begin(&t);
+    struct gguf *g = tiny_open(&t);
+    t.source.source.drop = count_drop;
+    packing_ops = ref_backend_ops;
+    packing_ops.open = packing_open;
+    packing_ops.weight_prepare = packing_prepare;
+    packing_ops.weight_release = packing_release;
+    struct decoder_conf conf = {
+        .backend = &packing_ops,
+        .backend_conf = {.tokens_max = 4},
+        .context_tokens = 64,
+        .kv_pages = 2,
+    };
+    struct decoder *d = NULL;
+    assert_int_equal(decoder_open(&d, g, &conf, NULL), RC_OK);
+    uint64_t matrices =
+        4 * (TINY_EMBD * TINY_VOCAB + 4 * TINY_EMBD * TINY_EMBD + 3 * TINY_EMBD * TINY_FF);
+    uint64_t vectors = 4 * 3 * TINY_EMBD;
+    assert_int_equal(dropped_bytes, matrices);
+    assert_int_equal(decoder_memory(d).weight_bytes, vectors + 8);
+    assert_int_equal(decoder_weights(d)->n_bytes, matrices + vectors);
+    decoder_close(d);
+    tiny_end(&t);
 }
 
 static void missing_tensors_are_named(void **state)
@@ -185,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_model_opens_mapped_or_read),
+        cmocka_unit_test(packed_weights_are_billed_and_dropped),
         cmocka_unit_test(missing_tensors_are_named),
         cmocka_unit_test(wrong_shapes_are_named),
         cmocka_unit_test(strange_tensors_are_named),

@@ -53,7 +53,9 @@ static void mix_chooses_as_llama_quantize(void **state)
         enum dtype t = choose("Q4_K_M", name, 2048, m);
         assert_true(t == DTYPE_Q6_K || t == DTYPE_Q4_K);
         size_t used = strlen(got);
-        snprintf(got + used, sizeof(got) - used, t == DTYPE_Q6_K ? "%u " : "", i);
+        if (t == DTYPE_Q6_K) {
+            snprintf(got + used, sizeof(got) - used, "%u ", i);
+        }
     }
     assert_string_equal(got, six);
     assert_int_equal(choose("Q4_K_M", "blk.2.attn_v.weight", 2048, m), DTYPE_Q4_K);

@@ -57,8 +57,8 @@ RC conn_connect(struct conn **out, struct loop *l, const struct addr *to,
 void conn_set_events(struct conn *c, const struct conn_events *ev, void *ctx);
 
 /* Paused: no on_read. The socket is still read up to CONN_READ_BYTES_MAX, so that the peer's
- * hang-up (on_end, on_close) is seen. Resume calls on_read at the end of this turn, with the
- * unread input or none. Both are fine in any state. */
+ * hang-up (on_hangup, on_close) is seen, unless it came behind more bytes than that. Resume calls
+ * on_read at the end of this turn, with the unread input or none. Both are fine in any state. */
 void conn_read_pause(struct conn *c);
 void conn_read_resume(struct conn *c);
 

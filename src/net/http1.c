@@ -91,13 +91,16 @@ bool http1_must_close(const struct http1_session *ss)
     if (ss->close_after || ss->server->draining || !x->head->keep_alive) {
         return true;
     }
-    if (ss->phase == HTTP1_PHASE_BODY_DONE || x->head->framing == HTTP_FRAMING_NONE ||
-        (x->ev != NULL && x->mode != HTTP_BODY_DROP)) {
+    if (ss->phase == HTTP1_PHASE_BODY_DONE || x->head->framing == HTTP_FRAMING_NONE) {
         return false;
     }
-    /* An unwanted body: a client that waits for 100 may send it or not; a long one is not read. */
-    return x->head->expect_continue || (x->head->framing == HTTP_FRAMING_LENGTH &&
-                                        x->head->content_length > HTTP_SERVER_DROP_BYTES_MAX);
+    /* Answered before 100 Continue: the client may send the body or not, nobody can know. */
+    if (x->head->expect_continue && !x->continued) {
+        return true;
+    }
+    bool wanted = x->ev != NULL && x->mode != HTTP_BODY_DROP;
+    return !wanted && x->head->framing == HTTP_FRAMING_LENGTH &&
+           x->head->content_length > HTTP_SERVER_DROP_BYTES_MAX;
 }
 
 /* --- a request ---------------------------------------------------------------------------- */
@@ -119,7 +122,10 @@ static void body_start(struct http1_session *ss)
     buf_init(&x->body, x->body_bytes_max);
     if (h->framing == HTTP_FRAMING_LENGTH && h->content_length > x->body_bytes_max) {
         body_fail(ss, RC_TOO_LARGE);
-    } else if (h->expect_continue && h->framing != HTTP_FRAMING_NONE && !x->begun) {
+    } else if (h->expect_continue && h->framing != HTTP_FRAMING_NONE && x->begun) {
+        body_fail(ss, RC_CANCELLED);
+    } else if (h->expect_continue && h->framing != HTTP_FRAMING_NONE) {
+        x->continued = true;
         conn_write(ss->conn, STR_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
     }
 }

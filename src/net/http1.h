@@ -41,6 +41,7 @@ struct http_exchange {
     uint64_t body_seen_bytes;
     struct buf body;
     bool body_paused;
+    bool continued; /* 100 Continue was sent */
     /* answer out */
     bool begun, ended, aborted;
     bool no_body, chunked, counted;

@@ -5,8 +5,9 @@
  *     (http_exchange_reply: the body, if any, is dropped, and there are no events at all), or
  *     calls http_exchange_accept with its events, and may reply then or later.
  *  2. Accepted with a body mode: on_body pieces, or once the whole; then on_body_end exactly once.
- *     After on_body_end with a failure (RC_TOO_LARGE, RC_TIMEOUT, RC_INVALID) the handler replies
- *     as it likes; the connection closes after that.
+ *     After on_body_end with a failure (RC_TOO_LARGE, RC_TIMEOUT, RC_INVALID; RC_CANCELLED: the
+ *     handler answered before the client was told to send) the handler replies as it likes, if it
+ *     has not; the connection closes after that.
  *  3. The answer: http_exchange_reply (whole), or http_exchange_begin, http_exchange_write…,
  *     http_exchange_end. It may begin before the body has ended.
  *  4. on_close exactly once, last: RC_OK when the kernel has taken the whole answer, RC_CANCELLED
@@ -25,11 +26,10 @@
 
 /* Limits; a zero field of http_server_conf takes the default. */
 enum {
-    HTTP_SERVER_HEADER_MS = 10000, /* first byte of a head to its end: 408, close */
-    HTTP_SERVER_BODY_MS = 30000,   /* between pieces of a body: on_body_end(RC_TIMEOUT) */
-    HTTP_SERVER_IDLE_MS = 75000,   /* between requests: close */
-    HTTP_SERVER_DROP_BYTES_MAX = 256
-                                 << 10, /* unwanted body read to keep a connection; past: close */
+    HTTP_SERVER_HEADER_MS = 10000,        /* first byte of a head to its end: 408, close */
+    HTTP_SERVER_BODY_MS = 30000,          /* between pieces of a body: on_body_end(RC_TIMEOUT) */
+    HTTP_SERVER_IDLE_MS = 75000,          /* between requests: close */
+    HTTP_SERVER_DROP_BYTES_MAX = 1 << 18, /* unwanted body read to keep a connection; past: close */
     HTTP_SERVER_ARENA_BYTES_MAX = 1 << 20, /* of one exchange; the head's share is 64 KiB */
     HTTP_SERVER_LISTENERS_MAX = 16,        /* more: RC_OVERLOADED */
     HTTP_SERVER_CONNS_MAX = 1024,          /* of all listeners; more are closed and counted */
@@ -93,8 +93,8 @@ enum http_body_mode {
 
 struct http_exchange_events {
     void (*on_body)(void *ctx, struct str bytes);
-    void (*on_body_end)(void *ctx, enum rc rc); /* RC_OK after the last on_body; no call at all
-                                                   when the client hung up (on_close tells) */
+    void (*on_body_end)(void *ctx, enum rc rc); /* RC_OK after the last on_body; none once on_close
+                                                   has come (hang-up, or answered before) */
     void (*on_writable)(void *ctx);             /* may be NULL */
     void (*on_close)(void *ctx, enum rc rc);
 };

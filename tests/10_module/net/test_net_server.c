@@ -13,7 +13,7 @@ struct app {
     struct http_server *server;
     struct addr addr;
     struct thread thread;
-    atomic_int n_handled, n_closed, last_rc, n_live;
+    atomic_int n_handled, n_closed, last_rc, last_body_rc, n_live;
     atomic_bool drained;
 };
 
@@ -61,7 +61,9 @@ static void job_body_end(void *ctx, enum rc rc)
 {
     struct job *j = ctx;
     j->body_rc = rc;
-    if (rc != RC_OK) {
+    if (http_exchange_has_begun(j->x)) {
+        atomic_store(&j->app->last_body_rc, rc);
+    } else if (rc != RC_OK) {
         reply_text(j->x, rc == RC_TIMEOUT ? 408 : err_row(rc)->http_status,
                    str_from(err_row(rc)->name));
     } else if (!j->collected) {
@@ -170,6 +172,10 @@ static void handle(void *ctx, struct http_exchange *x)
         struct job *j = job_new(app, x, job_resume);
         j->n_left = 1;
         http_exchange_accept(x, HTTP_BODY_STREAM, 64 << 20, &job_events, j);
+    } else if (str_is(path, "/early")) {
+        struct job *j = job_new(app, x, job_tick);
+        http_exchange_accept(x, HTTP_BODY_STREAM, 1000, &job_events, j);
+        reply_text(x, 403, STR_LIT("no"));
     } else if (str_is(path, "/wait")) {
         http_exchange_accept(x, HTTP_BODY_DROP, 0, &job_events, job_new(app, x, job_answer));
     } else if (str_is(path, "/late")) {
@@ -318,6 +324,28 @@ static void says_continue_before_a_wanted_body(void **state)
                     "Expect: 100-continue\r\n\r\n");
     assert_true(str_starts(buf_str(&in), STR_LIT("HTTP/1.1 404 Not Found")));
     assert_true(raw_has(&in, "connection: close"));
+    buf_deinit(&in);
+    app_stop(&app);
+}
+
+static void an_answer_before_the_body_closes_what_is_unclear(void **state)
+{
+    (void)state;
+    struct app app;
+    app_default(&app);
+    /* The client may now send the body or not: the connection can carry nothing more. */
+    struct buf in = talk(&app, "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"
+                               "Expect: 100-continue\r\n\r\n");
+    assert_true(str_starts(buf_str(&in), STR_LIT("HTTP/1.1 403 ")));
+    assert_true(raw_has(&in, "connection: close"));
+    assert_int_equal(atomic_load(&app.last_body_rc), RC_CANCELLED);
+    buf_deinit(&in);
+    /* One that sends it anyway is read to its end and kept. */
+    in = talk(&app, "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab"
+                    "GET /hello HTTP/1.1\r\n" CLOSE "\r\n");
+    assert_true(str_starts(buf_str(&in), STR_LIT("HTTP/1.1 403 ")));
+    assert_true(str_ends(buf_str(&in), STR_LIT("hello")));
+    assert_int_equal(atomic_load(&app.last_body_rc), RC_OK);
     buf_deinit(&in);
     app_stop(&app);
 }
@@ -659,6 +687,7 @@ int main(void)
         cmocka_unit_test(serves_pipelined_requests_in_order),
         cmocka_unit_test(same_answers_for_any_split),
         cmocka_unit_test(says_continue_before_a_wanted_body),
+        cmocka_unit_test(an_answer_before_the_body_closes_what_is_unclear),
         cmocka_unit_test(refuses_bodies_over_the_limit),
         cmocka_unit_test(drops_unwanted_bodies),
         cmocka_unit_test(slows_the_client_of_a_paused_body),

@@ -65,12 +65,13 @@ static void special_sort(const struct vocab *v, int32_t *ids, uint32_t n)
     }
 }
 
+/* A text that is not UTF-8 could match inside a character and cut it; nobody can write it. */
 static bool special_wanted(const struct vocab *v, uint32_t id, bool user_only)
 {
     uint8_t attr = v->tokens[id].attr;
     bool special = attr == TOKEN_USER_DEFINED ||
                    (!user_only && (attr == TOKEN_CONTROL || attr == TOKEN_UNKNOWN));
-    return special && v->tokens[id].len > 0;
+    return special && v->tokens[id].len > 0 && str_utf8_valid(vocab_text(v, (int32_t)id));
 }
 
 static bool special_list_fill(struct special_list *list, const struct vocab *v, bool user_only)

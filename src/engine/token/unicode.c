@@ -13,7 +13,7 @@ static const uint16_t unicode_category_class[] = {
     [UTF8PROC_CATEGORY_MN] = UNICODE_M | UNICODE_MN,
     [UTF8PROC_CATEGORY_MC] = UNICODE_M,
     [UTF8PROC_CATEGORY_ME] = UNICODE_M,
-    [UTF8PROC_CATEGORY_ND] = UNICODE_N,
+    [UTF8PROC_CATEGORY_ND] = UNICODE_N | UNICODE_ND,
     [UTF8PROC_CATEGORY_NL] = UNICODE_N,
     [UTF8PROC_CATEGORY_NO] = UNICODE_N,
     [UTF8PROC_CATEGORY_PC] = UNICODE_P,
@@ -52,6 +52,16 @@ unsigned unicode_class(uint32_t cp)
 uint32_t unicode_lower(uint32_t cp)
 {
     return cp > 0x10ffff ? cp : (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+}
+
+uint32_t unicode_upper(uint32_t cp)
+{
+    return cp > 0x10ffff ? cp : (uint32_t)utf8proc_toupper((utf8proc_int32_t)cp);
+}
+
+uint32_t unicode_title(uint32_t cp)
+{
+    return cp > 0x10ffff ? cp : (uint32_t)utf8proc_totitle((utf8proc_int32_t)cp);
 }
 
 uint32_t unicode_decompose(uint32_t cp, uint32_t out[UNICODE_DECOMPOSED_MAX])

@@ -20,14 +20,17 @@ enum unicode_class {
     UNICODE_Z = 1 << 10,
     UNICODE_C = 1 << 11,     /* controls, formats, private, unassigned */
     UNICODE_SPACE = 1 << 12, /* White_Space, which holds some of Z and C */
+    UNICODE_ND = 1 << 13,    /* decimal digits, beside UNICODE_N */
     UNICODE_L = UNICODE_LU | UNICODE_LL | UNICODE_LT | UNICODE_LM | UNICODE_LO,
 };
 
 /* The bits of one code point; 0 beyond U+10FFFF. */
 unsigned unicode_class(uint32_t cp);
 
-/* Simple (one to one) lower case. */
+/* Simple (one to one) lower, upper and title case. */
 uint32_t unicode_lower(uint32_t cp);
+uint32_t unicode_upper(uint32_t cp);
+uint32_t unicode_title(uint32_t cp);
 
 enum { UNICODE_DECOMPOSED_MAX = 8 };
 /* Canonical decomposition (NFD) of one code point, marks in their given order; returns how many. */

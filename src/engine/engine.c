@@ -28,6 +28,7 @@
 #include "base/thread.h"
 #include "engine/format/gguf.h"
 #include "engine/model/decoder.h"
+#include "engine/token/template.h"
 
 /* A longer step would freeze every stream for seconds; a bigger pool is a typing mistake. */
 enum { ENGINE_BATCH_MAX = 1 << 16, ENGINE_KV_PAGES_MAX = 1 << 24 };
@@ -111,6 +112,20 @@ static enum rc open_vocab(struct engine *e, struct err *err)
     return RC_OK;
 }
 
+/* A template that we cannot compile costs chat, not the model. */
+static enum rc open_template(struct engine *e, struct err *err)
+{
+    struct str source;
+    enum rc rc = gguf_get_str(e->gguf, "tokenizer.chat_template", STR_NULL, &source, err);
+    if (rc != RC_OK || source.len == 0) {
+        return rc;
+    }
+    if (template_compile(&e->template, source, &e->template_err) != RC_OK) {
+        e->template = NULL;
+    }
+    return RC_OK;
+}
+
 static void fill_info(struct engine *e, const struct decoder_conf *conf)
 {
     const struct modelconf *c = decoder_modelconf(e->decoder);
@@ -152,6 +167,9 @@ static enum rc open_parts(struct engine *e, const struct engine_conf *conf, stru
         rc = open_vocab(e, err);
     }
     if (rc == RC_OK) {
+        rc = open_template(e, err);
+    }
+    if (rc == RC_OK) {
         fill_info(e, &decoder);
     }
     return rc;
@@ -180,6 +198,7 @@ void engine_close(struct engine *e)
     if (e == NULL) {
         return;
     }
+    template_destroy(e->template);
     vocab_destroy(e->vocab);
     decoder_close(e->decoder);
     gguf_close(e->gguf);

@@ -1,0 +1,40 @@
+/* gateway.h: the front door's role on one loop: API listener, stages, model servers behind it. */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "gateway/catalog.h"
+#include "net/http_server.h"
+
+enum {
+    GATEWAY_BODY_BYTES_MAX = 32 << 20,   /* of a request: 413 */
+    GATEWAY_REPLY_BYTES_MAX = 256 << 20, /* of a whole reply from a model server */
+    GATEWAY_WAIT_MS = 30000,             /* for a model server to be ready: 503 */
+    GATEWAY_ATTEMPTS_MAX = 3,            /* before the first event reached the client */
+    GATEWAY_PING_MS = 10000,             /* of silence on a stream: head and a comment are sent */
+    GATEWAY_MODELS_MAX = 64,
+};
+
+struct gateway_conf {
+    struct addr listen;
+    struct addr server;       /* the model server's address */
+    const struct str *models; /* ids that it serves; copied pointers, strings must stay */
+    uint32_t n_models;
+};
+
+struct gateway; /* opaque */
+
+/* Borrows the catalog. *bound (may be NULL) gets the address with the picked port. */
+RC gateway_create(struct gateway **out, struct loop *l, const struct gateway_conf *conf,
+                  struct catalog *catalog, struct addr *bound, struct err *err);
+/* Tells whether the model server answers; waiting requests go on when it does. */
+void gateway_set_ready(struct gateway *g, bool ready);
+bool gateway_is_ready(const struct gateway *g);
+/* Finishes live requests, takes no new ones; on_drained once. */
+void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx);
+/* NULL is allowed. */
+void gateway_destroy(struct gateway *g);
+
+/* An error in the API's shape, for requests that no stage has seen. */
+void gateway_reply_error(struct http_exchange *x, const struct err *err);
+
+#endif

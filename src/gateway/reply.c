@@ -1,0 +1,81 @@
+/* reply.c: the head fields that every answer of the front door carries, and its errors. */
+#include <stdio.h>
+
+#include "api/fail.h"
+#include "api/stream.h"
+#include "base/clock.h"
+#include "gateway/stages.h"
+
+static void gw_header(struct gw_headers *h, const char *name, const char *value)
+{
+    h->rows[h->n++] = (struct http_header){str_from(name), str_from(value)};
+}
+
+void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type)
+{
+    static const char *const names[GW_STAGE_N] = {"auth", "parse", "route", "proxy"};
+    uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
+    int used = 0;
+    h->n = 0;
+    h->timing[0] = '\0';
+    for (unsigned i = 0; i < GW_STAGE_N && used >= 0 && used < (int)sizeof(h->timing); i++) {
+        uint64_t ns = r->stage_ns[i] + (i == r->stage ? now - r->stage_started_ns : 0);
+        used += snprintf(h->timing + used, sizeof(h->timing) - (size_t)used, "%s%s;dur=%.3f",
+                         i == 0 ? "" : ", ", names[i], (double)ns * 1e-6);
+    }
+    snprintf(h->processing_ms, sizeof(h->processing_ms), "%llu",
+             (unsigned long long)((now - r->started_ns) / 1000000u));
+    gw_header(h, "content-type", content_type);
+    gw_header(h, "x-request-id", r->id);
+    gw_header(h, "openai-version", "2020-10-01");
+    gw_header(h, "openai-processing-ms", h->processing_ms);
+    gw_header(h, "server-timing", h->timing);
+}
+
+static void gw_reply_send(struct gw_request *r, const struct gw_headers *h, int status,
+                          struct str body)
+{
+    struct http_reply reply = {
+        .status = status, .headers = h->rows, .n_headers = h->n, .body = body};
+    if (http_exchange_reply(r->x, &reply, NULL) != RC_OK) {
+        http_exchange_abort(r->x);
+    }
+}
+
+void gw_reply_whole(struct gw_request *r, int status, const char *content_type, struct str body)
+{
+    struct gw_headers h;
+    gw_headers_init(&h, r, content_type);
+    gw_reply_send(r, &h, status, body);
+}
+
+/* A stream that has begun ends with the failure as its last event, never silently. */
+static void gw_reply_error_event(struct gw_request *r)
+{
+    struct buf out;
+    buf_init(&out, 64 << 10);
+    api_stream_fail(&out, &r->err);
+    http_exchange_write(r->x, buf_str(&out));
+    http_exchange_end(r->x);
+    buf_deinit(&out);
+}
+
+void gw_reply_error(struct gw_request *r)
+{
+    if (r->begun) {
+        gw_reply_error_event(r);
+        return;
+    }
+    struct gw_headers h;
+    struct api_header extra[API_FAIL_HEADERS_MAX];
+    struct buf body;
+    gw_headers_init(&h, r, "application/json");
+    uint32_t n = api_fail_headers(&r->err, 0, extra);
+    for (uint32_t i = 0; i < n && h.n < GW_HEADERS_MAX; i++) {
+        gw_header(&h, extra[i].name, extra[i].value);
+    }
+    buf_init(&body, 64 << 10);
+    api_fail_write(&body, &r->err);
+    gw_reply_send(r, &h, err_row(r->err.code)->http_status, buf_str(&body));
+    buf_deinit(&body);
+}

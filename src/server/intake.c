@@ -1,0 +1,403 @@
+/* intake.c: from an HTTP request to jobs.
+ *
+ *   body ──parse──> typed request ──worker: template, tokens──> lengths checked ──> jobs submitted
+ *
+ * The head alone decides the route; the body is collected, parsed on the loop (its size is
+ * bounded), rendered and tokenized on a worker, since a long prompt may take many milliseconds. */
+#include <stdio.h>
+
+#include "api/fail.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/mem.h"
+#include "server/prompt.h"
+#include "server/request.h"
+
+enum {
+    INTAKE_ARENA_BYTES_MAX = 768 << 20, /* parsed body, rendered text and tokens of a request */
+    INTAKE_NEWS_BYTES_MAX = 64 << 20,
+};
+
+/* ---- life ---- */
+
+void request_put(struct request *r)
+{
+    ASSERT(r->n_holds > 0);
+    if (--r->n_holds > 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < r->n_choices; i++) {
+        ASSERT(r->choices[i].job == NULL);
+        buf_deinit(&r->choices[i].text);
+        mem_free(r->choices[i].tokens);
+    }
+    mem_free(r->choices);
+    buf_deinit(&r->body);
+    arena_deinit(&r->arena);
+    arena_deinit(&r->news);
+    struct server *s = r->server;
+    mem_free(r);
+    s->n_requests--;
+    server_settle(s);
+}
+
+void request_cancel_jobs(struct request *r)
+{
+    for (uint32_t i = 0; i < r->n_choices; i++) {
+        if (r->choices[i].job != NULL) {
+            step_cancel(r->server->step, r->choices[i].job);
+        }
+    }
+}
+
+static void intake_make_id(struct request *r)
+{
+    unsigned char random[12];
+    char hex[2 * sizeof(random) + 1];
+    crypto_random(random, sizeof(random));
+    crypto_hex(random, sizeof(random), hex);
+    snprintf(r->id, sizeof(r->id), "%s-%s", r->kind == API_KIND_CHAT ? "chatcmpl" : "cmpl", hex);
+}
+
+/* ---- jobs ---- */
+
+static void intake_job_params(const struct request *r, struct job_params *out,
+                              struct sample_bias *biases, int32_t *stop_tokens)
+{
+    const struct api_generate *g = r->gen;
+    const struct api_sampling *s = &g->sampling;
+    for (uint32_t i = 0; i < s->n_biases; i++) {
+        biases[i] = (struct sample_bias){(int32_t)s->biases[i].token, s->biases[i].bias};
+    }
+    for (uint32_t i = 0; i < g->n_stop_tokens; i++) {
+        stop_tokens[i] = (int32_t)g->stop_tokens[i];
+    }
+    *out = (struct job_params){
+        .sample = {.temperature = (float)s->temperature,
+                   .top_k = s->top_k,
+                   .top_p = (float)s->top_p,
+                   .min_p = (float)s->min_p,
+                   .repetition_penalty = (float)s->repetition_penalty,
+                   .presence_penalty = (float)s->presence_penalty,
+                   .frequency_penalty = (float)s->frequency_penalty,
+                   .biases = biases,
+                   .n_biases = s->n_biases,
+                   .seed = (uint64_t)s->seed,
+                   .n_top_logprobs = g->top_logprobs,
+                   .want_logprob = g->logprobs,
+                   .ignore_eos = g->ignore_eos,
+                   .min_tokens = g->min_tokens},
+        .stops = g->stops,
+        .n_stops = g->n_stops,
+        .stop_tokens = stop_tokens,
+        .n_stop_tokens = g->n_stop_tokens,
+    };
+    if (!s->has_seed) {
+        crypto_random(&out->sample.seed, sizeof(out->sample.seed));
+    }
+}
+
+/* Token ids from outside are checked here, where the vocabulary is known. */
+static enum rc intake_check_ids(const struct request *r, struct err *err)
+{
+    uint32_t n_vocab = engine_info(r->model->engine)->n_vocab;
+    const struct api_generate *g = r->gen;
+    for (uint32_t i = 0; i < g->sampling.n_biases; i++) {
+        if (g->sampling.biases[i].token >= n_vocab) {
+            return err_set_param(err, RC_INVALID, "logit_bias",
+                                 "token %u is not in the vocabulary of %u",
+                                 g->sampling.biases[i].token, n_vocab);
+        }
+    }
+    for (uint32_t i = 0; i < g->n_stop_tokens; i++) {
+        if (g->stop_tokens[i] >= n_vocab) {
+            return err_set_param(err, RC_INVALID, "stop_token_ids",
+                                 "token %u is not in the vocabulary of %u", g->stop_tokens[i],
+                                 n_vocab);
+        }
+    }
+    return RC_OK;
+}
+
+static enum rc intake_start_choice(struct request *r, struct choice *c, struct job_params *params,
+                                   struct err *err)
+{
+    const struct token_list *prompt = &r->prompts[c->index / r->gen->n];
+    params->prompt = prompt->ids;
+    params->n_prompt = prompt->n;
+    uint32_t asked = r->gen->has_max_tokens ? r->gen->max_tokens : 0;
+    enum rc rc = prompt_check_length(r->model->engine, prompt->n, asked, &params->max_tokens, err);
+    if (rc != RC_OK) {
+        str_copy(err->param, sizeof(err->param),
+                 str_from(r->kind == API_KIND_CHAT ? "messages" : "prompt"));
+        return rc;
+    }
+    /* Choices of one request differ although they share its seed. */
+    struct job_params own = *params;
+    own.sample.seed += c->index % r->gen->n;
+    rc = job_create(&c->job, &own, c, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    rc = step_submit(r->server->step, r->model->model, c->job, err);
+    if (rc != RC_OK) {
+        job_destroy(c->job);
+        c->job = NULL;
+        return rc;
+    }
+    r->n_holds++;
+    return RC_OK;
+}
+
+static enum rc intake_start(struct request *r, struct err *err)
+{
+    const struct api_generate *g = r->gen;
+    struct job_params params;
+    struct sample_bias *biases =
+        arena_alloc_array(&r->arena, g->sampling.n_biases + 1, sizeof(*biases));
+    int32_t *stop_tokens = arena_alloc_array(&r->arena, g->n_stop_tokens + 1, sizeof(*stop_tokens));
+    r->choices = mem_try_zalloc_array((size_t)r->n_prompts * g->n, sizeof(*r->choices));
+    if (biases == NULL || stop_tokens == NULL || r->choices == NULL) {
+        return err_set(err, RC_TOO_LARGE, "the request is too large");
+    }
+    r->n_choices = r->n_prompts * g->n;
+    for (uint32_t i = 0; i < r->n_choices; i++) {
+        r->choices[i] = (struct choice){.request = r, .index = i};
+        buf_init(&r->choices[i].text, PROMPT_TEXT_BYTES_MAX);
+    }
+    enum rc rc = intake_check_ids(r, err);
+    intake_job_params(r, &params, biases, stop_tokens);
+    for (uint32_t i = 0; i < r->n_choices && rc == RC_OK; i++) {
+        rc = intake_start_choice(r, &r->choices[i], &params, err);
+    }
+    return rc;
+}
+
+/* ---- the worker's part ---- */
+
+static enum rc intake_encode_chat(struct request *r, struct err *err)
+{
+    const struct engine *e = r->model->engine;
+    struct prompt_chat chat = {
+        .messages = r->chat.messages,
+        .n_messages = r->chat.n_messages,
+        .add_generation_prompt = r->chat.add_generation_prompt,
+        .template_kwargs = r->chat.template_kwargs,
+        .now_s = r->created_s,
+    };
+    struct str text;
+    enum rc rc = prompt_render(e, &chat, &r->arena, &text, err);
+    return rc == RC_OK ? prompt_encode_chat(e, text, &r->arena, &r->prompts[0], err) : rc;
+}
+
+static enum rc intake_copy_ids(struct request *r, uint32_t idx, struct err *err)
+{
+    const struct api_prompt *p = &r->complete.prompts[idx];
+    uint32_t n_vocab = engine_info(r->model->engine)->n_vocab;
+    int32_t *ids = arena_alloc_array(&r->arena, p->n_tokens, sizeof(*ids));
+    if (ids == NULL) {
+        return err_set_param(err, RC_TOO_LARGE, "prompt", "the prompt is too large");
+    }
+    for (uint32_t i = 0; i < p->n_tokens; i++) {
+        if (p->tokens[i] >= n_vocab) {
+            return err_set_param(err, RC_INVALID, "prompt",
+                                 "token %u is not in the vocabulary of %u", p->tokens[i], n_vocab);
+        }
+        ids[i] = (int32_t)p->tokens[i];
+    }
+    r->prompts[idx] = (struct token_list){ids, p->n_tokens};
+    return RC_OK;
+}
+
+/* The text that echo shows: as given, or what given ids mean. */
+static enum rc intake_echo_text(struct request *r, uint32_t idx, struct err *err)
+{
+    const struct api_prompt *p = &r->complete.prompts[idx];
+    if (!p->is_tokens) {
+        r->prompt_texts[idx] = p->text;
+        return RC_OK;
+    }
+    struct buf text;
+    buf_init(&text, PROMPT_TEXT_BYTES_MAX);
+    for (uint32_t i = 0; i < p->n_tokens; i++) {
+        vocab_decode_piece(engine_vocab(r->model->engine), (int32_t)p->tokens[i], false, &text);
+    }
+    r->prompt_texts[idx] = buf_ok(&text) ? arena_str(&r->arena, buf_str(&text)) : STR_NULL;
+    buf_deinit(&text);
+    return r->prompt_texts[idx].ptr != NULL
+               ? RC_OK
+               : err_set_param(err, RC_TOO_LARGE, "prompt", "the prompt is too large");
+}
+
+static enum rc intake_encode_complete(struct request *r, struct err *err)
+{
+    const struct engine *e = r->model->engine;
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; i < r->n_prompts && rc == RC_OK; i++) {
+        const struct api_prompt *p = &r->complete.prompts[i];
+        rc = p->is_tokens ? intake_copy_ids(r, i, err)
+                          : prompt_encode_text(e, p->text, &r->arena, &r->prompts[i], err);
+        if (rc == RC_OK && r->prompts[i].n == 0) {
+            rc = err_set_param(err, RC_INVALID, "prompt", "the prompt has no tokens");
+        }
+        rc = rc == RC_OK && r->complete.echo ? intake_echo_text(r, i, err) : rc;
+    }
+    return rc;
+}
+
+static void intake_work(void *ctx)
+{
+    struct request *r = ctx;
+    r->prompts = arena_alloc_array(&r->arena, r->n_prompts, sizeof(*r->prompts));
+    r->prompt_texts = arena_alloc_array(&r->arena, r->n_prompts, sizeof(*r->prompt_texts));
+    enum rc rc = RC_OK;
+    if (r->prompts == NULL || r->prompt_texts == NULL) {
+        rc = err_set(&r->err, RC_TOO_LARGE, "the request is too large");
+    } else if (r->kind == API_KIND_CHAT) {
+        rc = intake_encode_chat(r, &r->err);
+    } else {
+        rc = intake_encode_complete(r, &r->err);
+    }
+    ASSERT(rc == r->err.code);
+}
+
+static void intake_work_done(void *ctx, enum rc rc)
+{
+    struct request *r = ctx;
+    if (rc != RC_OK) {
+        rc = err_set(&r->err, RC_UNAVAILABLE, "the server is stopping");
+    }
+    rc = r->err.code;
+    if (r->x != NULL && rc == RC_OK) {
+        rc = intake_start(r, &r->err);
+    }
+    if (rc != RC_OK) {
+        reply_fail(r, &r->err);
+    }
+    request_put(r);
+}
+
+/* ---- the body ---- */
+
+static enum rc intake_parse(struct request *r, struct err *err)
+{
+    enum rc rc;
+    struct str body = buf_str(&r->body);
+    if (r->kind == API_KIND_CHAT) {
+        rc = api_chat_parse(body, &r->arena, &r->chat, err);
+        r->gen = &r->chat.gen;
+        r->n_prompts = 1;
+    } else {
+        rc = api_complete_parse(body, &r->arena, &r->complete, err);
+        r->gen = &r->complete.gen;
+        r->n_prompts = r->complete.n_prompts;
+        if (rc == RC_OK && r->complete.echo && r->gen->logprobs) {
+            rc = err_set_param(err, RC_UNSUPPORTED, "echo",
+                               "echo together with logprobs is not supported");
+        }
+        if (rc == RC_OK && r->gen->max_tokens == 0) {
+            rc = err_set_param(err, RC_UNSUPPORTED, "max_tokens", "max_tokens must be at least 1");
+        }
+    }
+    if (rc != RC_OK) {
+        return rc;
+    }
+    r->stream = r->gen->stream;
+    r->model = server_find_model(r->server, r->gen->model);
+    if (r->model == NULL) {
+        return err_set_param(err, RC_MODEL_NOT_FOUND, "model", "The model `%.*s` does not exist.",
+                             (int)MIN(r->gen->model.len, (size_t)100), r->gen->model.ptr);
+    }
+    return RC_OK;
+}
+
+static void intake_on_body(void *ctx, struct str bytes)
+{
+    struct request *r = ctx;
+    buf_add_str(&r->body, bytes);
+}
+
+static void intake_on_body_end(void *ctx, enum rc rc)
+{
+    struct request *r = ctx;
+    struct err err = {0};
+    if (rc == RC_TOO_LARGE || (rc == RC_OK && !buf_ok(&r->body))) {
+        rc = err_set(&err, RC_TOO_LARGE, "The request body is larger than %d bytes.",
+                     SERVER_BODY_BYTES_MAX);
+    } else if (rc != RC_OK) {
+        rc = err_set(&err, rc, "The request body did not arrive whole.");
+    } else {
+        rc = intake_parse(r, &err);
+    }
+    if (rc == RC_OK) {
+        struct loop_job job = {.run = intake_work, .done = intake_work_done, .ctx = r};
+        rc = loop_work_start(NULL, r->server->loop, &job, &err);
+        r->n_holds += rc == RC_OK ? 1 : 0;
+    }
+    if (rc != RC_OK) {
+        reply_fail(r, &err);
+    }
+}
+
+static void intake_on_writable(void *ctx)
+{
+    reply_waiting(ctx);
+}
+
+static void intake_on_close(void *ctx, enum rc rc)
+{
+    UNUSED(rc);
+    struct request *r = ctx;
+    r->x = NULL;
+    request_cancel_jobs(r);
+    reply_waiting(r);
+    request_put(r);
+}
+
+static enum rc intake_read_link(struct request *r, struct err *err)
+{
+    const struct http_head *head = http_exchange_head(r->x);
+    api_link_init(&r->link);
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; i < head->n_headers && rc == RC_OK; i++) {
+        rc = api_link_read_header(&r->link, head->headers[i].name, head->headers[i].value, err);
+    }
+    return rc;
+}
+
+void intake_generate(struct server *s, struct http_exchange *x, enum api_kind kind)
+{
+    static const struct http_exchange_events events = {
+        .on_body = intake_on_body,
+        .on_body_end = intake_on_body_end,
+        .on_writable = intake_on_writable,
+        .on_close = intake_on_close,
+    };
+    struct err err = {0};
+    struct request *r = mem_try_zalloc(sizeof(*r));
+    if (r == NULL) {
+        err_set(&err, RC_NOMEM, "out of memory for a request");
+        reply_send_error(x, &err);
+        return;
+    }
+    r->server = s;
+    r->x = x;
+    r->kind = kind;
+    r->n_holds = 1; /* the exchange's */
+    s->n_requests++;
+    const struct clock *clock = loop_clock(s->loop);
+    r->created_s = clock_wall_s(clock);
+    r->started_ns = clock_mono_ns(clock);
+    arena_init(&r->arena, INTAKE_ARENA_BYTES_MAX);
+    arena_init(&r->news, INTAKE_NEWS_BYTES_MAX);
+    buf_init(&r->body, SERVER_BODY_BYTES_MAX);
+    intake_make_id(r);
+    if (intake_read_link(r, &err) != RC_OK) {
+        reply_send_error(x, &err);
+        r->x = NULL;
+        request_put(r);
+        return;
+    }
+    http_exchange_accept(x, HTTP_BODY_STREAM, SERVER_BODY_BYTES_MAX, &events, r);
+}

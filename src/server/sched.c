@@ -1,0 +1,259 @@
+/* sched.c: first come, first served, under a fixed number of KV pages.
+ *
+ * Invariants:
+ * 1. A sequence on `running` holds ceil(n_cached / 32) pages or more; one on `waiting` holds none.
+ * 2. n_cached < n_tokens for every sequence at planning time.
+ * 3. A step always makes progress while any sequence can run: a single sequence fits in all pages
+ *    (sched_submit asserts it), and preemption takes from the youngest, never from the oldest.
+ * 4. A preempted sequence keeps its place in line by arrival, so that it is the next admitted. */
+#include "server/sched.h"
+
+#include "base/assert.h"
+#include "engine/tensor/backend.h"
+
+static uint32_t sched_pages_for(uint32_t n_tokens)
+{
+    return (n_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+}
+
+static struct sched_seq *sched_seq_of(struct list_node *node)
+{
+    return LIST_ENTRY(node, struct sched_seq, node);
+}
+
+void sched_init(struct sched *s, const struct sched_conf *conf, struct kv_pages *pages)
+{
+    ASSERT(conf->rows_max > 0);
+    ASSERT(conf->running_max > 0 && conf->running_max <= conf->rows_max);
+    ASSERT(conf->prefill_rows_max > 0);
+    *s = (struct sched){.conf = *conf, .pages = pages};
+    list_init(&s->waiting);
+    list_init(&s->running);
+}
+
+void sched_deinit(struct sched *s)
+{
+    ASSERT(s->n_waiting == 0 && s->n_running == 0);
+    *s = (struct sched){0};
+}
+
+/* ---- lines ---- */
+
+static void sched_enqueue(struct sched *s, struct sched_seq *seq)
+{
+    struct list_node *at = s->waiting.head.next;
+    while (at != &s->waiting.head && sched_seq_of(at)->order < seq->order) {
+        at = at->next;
+    }
+    list_insert_before(at, &seq->node);
+    s->n_waiting++;
+}
+
+bool sched_submit(struct sched *s, struct sched_seq *seq)
+{
+    ASSERT(seq->n_tokens > 0 && seq->n_cached == 0 && seq->n_pages == 0);
+    ASSERT(seq->n_pages_max <= kv_pages_total(s->pages));
+    ASSERT(sched_pages_for(seq->n_tokens) <= seq->n_pages_max);
+    if (s->n_waiting >= s->conf.waiting_max) {
+        return false;
+    }
+    seq->order = s->next_order++;
+    sched_enqueue(s, seq);
+    return true;
+}
+
+static void sched_release_pages(struct sched *s, struct sched_seq *seq)
+{
+    while (seq->n_pages > 0) {
+        kv_page_put(s->pages, (kv_page_id){seq->page_ids[--seq->n_pages]});
+    }
+    seq->n_cached = 0;
+}
+
+static void sched_unlink(struct sched *s, struct sched_seq *seq)
+{
+    list_remove(&seq->node);
+    if (seq->running) {
+        s->n_running--;
+        sched_release_pages(s, seq);
+        seq->running = false;
+    } else {
+        s->n_waiting--;
+    }
+}
+
+void sched_remove(struct sched *s, struct sched_seq *seq)
+{
+    ASSERT(list_is_linked(&seq->node));
+    sched_unlink(s, seq);
+}
+
+static void sched_preempt(struct sched *s, struct sched_seq *seq)
+{
+    sched_unlink(s, seq);
+    sched_enqueue(s, seq);
+    s->n_preempted++;
+}
+
+/* ---- pages ---- */
+
+/* Gives seq pages for its first n_tokens. Preempts running sequences younger than it while none is
+ * left; false when there is none to take from. */
+static bool sched_grow(struct sched *s, struct sched_seq *seq, uint32_t n_tokens)
+{
+    uint32_t need = sched_pages_for(n_tokens);
+    ASSERT(need <= seq->n_pages_max);
+    while (seq->n_pages < need) {
+        kv_page_id page;
+        if (kv_page_get(s->pages, &page)) {
+            seq->page_ids[seq->n_pages++] = page.id;
+            continue;
+        }
+        struct sched_seq *youngest = sched_seq_of(s->running.head.prev);
+        if (&youngest->node == &s->running.head || youngest->order <= seq->order) {
+            return false;
+        }
+        sched_preempt(s, youngest);
+    }
+    return true;
+}
+
+/* ---- planning ---- */
+
+/* Moves waiting sequences to running while there is room for their known tokens and one more. A
+ * page per running sequence stays in reserve, so that admission is not undone at once. */
+static void sched_admit(struct sched *s)
+{
+    while (s->n_running < s->conf.running_max && !list_is_empty(&s->waiting)) {
+        struct sched_seq *seq = sched_seq_of(list_first(&s->waiting));
+        uint32_t need = MIN(sched_pages_for(seq->n_tokens + 1), seq->n_pages_max);
+        uint32_t reserve = s->n_running;
+        for (struct list_node *n = s->running.head.next; n != &s->running.head; n = n->next) {
+            /* Prompts that are still being read have their pages to come. */
+            uint32_t full = sched_pages_for(sched_seq_of(n)->n_tokens);
+            reserve += full > sched_seq_of(n)->n_pages ? full - sched_seq_of(n)->n_pages : 0;
+        }
+        if (kv_pages_left(s->pages) < need + reserve && s->n_running > 0) {
+            return;
+        }
+        list_remove(&seq->node);
+        s->n_waiting--;
+        struct list_node *at = s->running.head.next;
+        while (at != &s->running.head && sched_seq_of(at)->order < seq->order) {
+            at = at->next;
+        }
+        list_insert_before(at, &seq->node);
+        seq->running = true;
+        s->n_running++;
+    }
+}
+
+static bool sched_is_decoding(const struct sched_seq *seq)
+{
+    return seq->n_tokens - seq->n_cached == 1;
+}
+
+static uint32_t sched_add(struct sched *s, struct sched_row *rows, uint32_t n,
+                          struct sched_seq *seq, uint32_t n_rows)
+{
+    if (!sched_grow(s, seq, seq->n_cached + n_rows)) {
+        return n;
+    }
+    rows[n] = (struct sched_row){seq, n_rows, seq->n_cached + n_rows == seq->n_tokens};
+    return n + 1;
+}
+
+/* Rows of sequences that were preempted after they had been planned are dropped. */
+static uint32_t sched_drop_preempted(struct sched_row *rows, uint32_t n)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (rows[i].seq->running) {
+            rows[kept++] = rows[i];
+        }
+    }
+    return kept;
+}
+
+uint32_t sched_plan(struct sched *s, struct sched_row *rows)
+{
+    sched_admit(s);
+    uint32_t n = 0;
+    uint32_t left = s->conf.rows_max;
+    for (struct list_node *node = s->running.head.next; node != &s->running.head;
+         node = node->next) {
+        struct sched_seq *seq = sched_seq_of(node);
+        ASSERT(seq->n_cached < seq->n_tokens);
+        if (!seq->paused && sched_is_decoding(seq) && left > 0) {
+            n = sched_add(s, rows, n, seq, 1);
+            left--;
+        }
+    }
+    if (n > 0) {
+        left = MIN(left, s->conf.prefill_rows_max);
+    }
+    for (struct list_node *node = s->running.head.next; node != &s->running.head && left > 0;
+         node = node->next) {
+        struct sched_seq *seq = sched_seq_of(node);
+        if (!seq->paused && !sched_is_decoding(seq)) {
+            uint32_t n_rows = MIN(left, seq->n_tokens - seq->n_cached);
+            n = sched_add(s, rows, n, seq, n_rows);
+            left -= n_rows;
+        }
+    }
+    return sched_drop_preempted(rows, n);
+}
+
+void sched_done(struct sched *s, const struct sched_row *rows, uint32_t n)
+{
+    UNUSED(s);
+    for (uint32_t i = 0; i < n; i++) {
+        struct sched_seq *seq = rows[i].seq;
+        seq->n_cached += rows[i].n_rows;
+        ASSERT(seq->n_cached <= seq->n_tokens);
+        ASSERT(sched_pages_for(seq->n_cached) <= seq->n_pages);
+    }
+}
+
+/* ---- looking ---- */
+
+uint32_t sched_n_waiting(const struct sched *s)
+{
+    return s->n_waiting;
+}
+
+uint32_t sched_n_running(const struct sched *s)
+{
+    return s->n_running;
+}
+
+uint64_t sched_n_preempted(const struct sched *s)
+{
+    return s->n_preempted;
+}
+
+static uint32_t sched_check_line(const struct list *line, bool running, uint32_t *n_pages)
+{
+    uint32_t n = 0;
+    uint64_t last = 0;
+    for (const struct list_node *node = line->head.next; node != &line->head; node = node->next) {
+        const struct sched_seq *seq = LIST_ENTRY(node, const struct sched_seq, node);
+        ASSERT(seq->running == running);
+        ASSERT(n == 0 || seq->order > last);
+        ASSERT(running || (seq->n_pages == 0 && seq->n_cached == 0));
+        ASSERT(sched_pages_for(seq->n_cached) <= seq->n_pages);
+        ASSERT(seq->n_pages <= seq->n_pages_max);
+        last = seq->order;
+        *n_pages += seq->n_pages;
+        n++;
+    }
+    return n;
+}
+
+void sched_check(const struct sched *s)
+{
+    uint32_t n_pages = 0;
+    ASSERT(sched_check_line(&s->waiting, false, &n_pages) == s->n_waiting);
+    ASSERT(sched_check_line(&s->running, true, &n_pages) == s->n_running);
+    ASSERT(n_pages + kv_pages_left(s->pages) == kv_pages_total(s->pages));
+}

@@ -1,0 +1,76 @@
+/* sched.h: which sequences run in the next step, and with how many tokens each.
+ *
+ * Pure code: no tensor, no socket, no thread. The policy of this file is first come, first served:
+ * every decoding sequence gets one row of each step, the oldest prompts fill the rest; when pages
+ * run out, the youngest running sequence gives its pages back and is computed again later.
+ *
+ *   submit ──> waiting ──admit──> running ──sched_remove──> (gone)
+ *                 ^                  |
+ *                 └────preempt───────┘
+ */
+#ifndef SERVER_SCHED_H
+#define SERVER_SCHED_H
+
+#include "base/list.h"
+#include "server/kv_pages.h"
+
+/* One timeline as the scheduler sees it; embedded in the owner's sequence. */
+struct sched_seq {
+    struct list_node node;
+    uint32_t n_tokens;    /* known so far: prompt and output */
+    uint32_t n_cached;    /* of them, in the pages: n_cached < n_tokens while running */
+    uint32_t *page_ids;   /* room for n_pages_max; the owner's memory */
+    uint32_t n_pages;     /* held */
+    uint32_t n_pages_max; /* enough for the longest this sequence may get */
+    bool paused;          /* its reader is slow: keeps its pages, gets no rows */
+    bool running;
+    uint64_t order; /* arrival: lower is older */
+};
+
+struct sched_conf {
+    uint32_t rows_max;         /* rows of one step */
+    uint32_t prefill_rows_max; /* prompt rows of a step in which others decode */
+    uint32_t running_max;      /* sequences with pages */
+    uint32_t waiting_max;      /* sequences in line; past it sched_submit refuses */
+};
+
+struct sched {
+    /* private */
+    struct sched_conf conf;
+    struct kv_pages *pages;
+    struct list waiting, running; /* both oldest first */
+    uint32_t n_waiting, n_running;
+    uint64_t next_order;
+    uint64_t n_preempted;
+};
+
+/* What one sequence does in the next step: its tokens [n_cached, n_cached + n_rows). */
+struct sched_row {
+    struct sched_seq *seq;
+    uint32_t n_rows;
+    bool wants_logits; /* the rows reach its last known token */
+};
+
+void sched_init(struct sched *s, const struct sched_conf *conf, struct kv_pages *pages);
+/* No sequence may be left. */
+void sched_deinit(struct sched *s);
+
+/* Puts a sequence in line. Its longest form must fit in all pages together (asserted). False when
+ * the line is full. */
+MUST_CHECK bool sched_submit(struct sched *s, struct sched_seq *seq);
+/* Takes a sequence out, whatever its state; its pages go back. */
+void sched_remove(struct sched *s, struct sched_seq *seq);
+
+/* Fills rows[0…n) (room for conf.running_max), admits and preempts as needed, and gives every
+ * planned sequence the pages its rows need. Returns n; 0 = nothing can run now. */
+uint32_t sched_plan(struct sched *s, struct sched_row *rows);
+/* The step has run: the rows are cached. */
+void sched_done(struct sched *s, const struct sched_row *rows, uint32_t n);
+
+uint32_t sched_n_waiting(const struct sched *s);
+uint32_t sched_n_running(const struct sched *s);
+uint64_t sched_n_preempted(const struct sched *s);
+/* Walks the invariants; asserts on a broken one. For tests and debug builds. */
+void sched_check(const struct sched *s);
+
+#endif

@@ -1,0 +1,368 @@
+/* server.c: the role's life: listen, load on a worker, start the engine thread, answer, drain.
+ *
+ *   create ──> LOADING ──all models open──> READY ──drain──> DRAINING
+ *                 └──────a model fails──────> FAILED
+ */
+#include "server/server.h"
+
+#include <stdio.h>
+
+#include "api/fail.h"
+#include "api/fail_status.h"
+#include "api/models.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "net/http_route.h"
+#include "obs/metric.h"
+#include "server/request.h"
+
+struct served_model *server_find_model(struct server *s, struct str id)
+{
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        if (str_eq(s->models[i].id, id)) {
+            return &s->models[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- small routes ---- */
+
+static void server_reply_state(struct server *s, struct http_exchange *x, bool ready_only)
+{
+    static const char *const names[] = {"loading", "ready", "draining", "failed"};
+    struct buf body;
+    struct json_writer w;
+    buf_init(&body, 4096);
+    json_write_init(&w, &body);
+    json_write_object_begin(&w);
+    json_write_member_cstr(&w, "status", names[s->state]);
+    if (s->state == SERVER_LOADING) {
+        json_write_member_i64(&w, "loaded_bytes", (int64_t)atomic_load(&s->loaded_bytes));
+        json_write_member_i64(&w, "total_bytes", (int64_t)atomic_load(&s->total_bytes));
+    }
+    json_write_object_end(&w);
+    int status = ready_only && s->state != SERVER_READY ? 503 : 200;
+    http_route_reply(x, status, STR_LIT("application/json"), buf_str(&body));
+    buf_deinit(&body);
+}
+
+static void server_route_live(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    server_reply_state(s, x, false);
+}
+
+static void server_route_ready(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    server_reply_state(s, x, true);
+}
+
+static void server_route_metrics(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(s);
+    UNUSED(rest);
+    struct buf body;
+    buf_init(&body, 16 << 20);
+    metric_expose(&body);
+    http_route_reply(x, 200, STR_LIT("text/plain; version=0.0.4; charset=utf-8"), buf_str(&body));
+    buf_deinit(&body);
+}
+
+static struct api_model server_api_model(const struct served_model *m)
+{
+    return (struct api_model){m->id, m->created_s, engine_info(m->engine)->context_tokens};
+}
+
+static void server_route_models(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    struct api_model models[STEP_MODELS_MAX];
+    struct buf body;
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        models[i] = server_api_model(&s->models[i]);
+    }
+    buf_init(&body, 1 << 20);
+    api_models_write(&body, models, s->n_models);
+    reply_send_json(x, &body);
+    buf_deinit(&body);
+}
+
+static void server_route_model(struct server *s, struct http_exchange *x, struct str rest)
+{
+    struct err err = {0};
+    struct str id = STR_NULL;
+    const struct served_model *m = NULL;
+    if (http_unescape(http_exchange_arena(x), rest, &id, &err) == RC_OK) {
+        m = server_find_model(s, id);
+    }
+    if (m == NULL) {
+        err_set_param(&err, RC_MODEL_NOT_FOUND, "model", "The model `%.*s` does not exist.",
+                      (int)MIN(id.len, (size_t)100), id.ptr != NULL ? id.ptr : "");
+        reply_send_error(x, &err);
+        return;
+    }
+    struct api_model model = server_api_model(m);
+    struct buf body;
+    buf_init(&body, 1 << 20);
+    api_model_write(&body, &model);
+    reply_send_json(x, &body);
+    buf_deinit(&body);
+}
+
+static void server_route_chat(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    intake_generate(s, x, API_KIND_CHAT);
+}
+
+static void server_route_complete(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    intake_generate(s, x, API_KIND_COMPLETION);
+}
+
+/* ---- routing ---- */
+
+struct server_route {
+    enum http_method method;
+    const char *path; /* one that ends in '/' takes what follows as `rest` */
+    bool needs_models;
+    void (*run)(struct server *s, struct http_exchange *x, struct str rest);
+};
+
+static const struct server_route server_routes[] = {
+    {HTTP_METHOD_POST, "/v1/chat/completions", true, server_route_chat},
+    {HTTP_METHOD_POST, "/v1/completions", true, server_route_complete},
+    {HTTP_METHOD_GET, "/v1/models", true, server_route_models},
+    {HTTP_METHOD_GET, "/v1/models/", true, server_route_model},
+    {HTTP_METHOD_GET, "/livez", false, server_route_live},
+    {HTTP_METHOD_GET, "/readyz", false, server_route_ready},
+    {HTTP_METHOD_GET, "/health", false, server_route_ready},
+    {HTTP_METHOD_GET, "/metrics", false, server_route_metrics},
+};
+
+static void server_run_route(struct server *s, struct http_exchange *x,
+                             const struct server_route *route, struct str rest)
+{
+    struct err err = {0};
+    if (route->needs_models && s->state == SERVER_LOADING) {
+        err_set(&err, RC_UNAVAILABLE, "The model is still loading.");
+        reply_send_error(x, &err);
+    } else if (route->needs_models && s->state != SERVER_READY) {
+        err_set(&err, RC_UNAVAILABLE, "The server is stopping.");
+        reply_send_error(x, &err);
+    } else {
+        route->run(s, x, rest);
+    }
+}
+
+static void server_handle(void *ctx, struct http_exchange *x)
+{
+    struct server *s = ctx;
+    const struct http_head *head = http_exchange_head(x);
+    struct err err = {0};
+    bool path_known = false;
+    for (size_t i = 0; i < ARRAY_LEN(server_routes); i++) {
+        const struct server_route *route = &server_routes[i];
+        struct str rest;
+        if (!http_route_match(route->path, head->path, &rest)) {
+            continue;
+        }
+        if (http_route_method(route->method, head->method)) {
+            server_run_route(s, x, route, rest);
+            return;
+        }
+        path_known = true;
+    }
+    if (path_known) {
+        err_set(&err, RC_METHOD, "%s is not allowed here.", http_method_name(head->method));
+    } else {
+        err_set(&err, RC_NOT_FOUND, "Unknown request URL: %s %.*s.", http_method_name(head->method),
+                (int)MIN(head->path.len, (size_t)200), head->path.ptr);
+    }
+    reply_send_error(x, &err);
+}
+
+/* ---- updates from the engine thread ---- */
+
+static void server_wake(void *ctx)
+{
+    struct server *s = ctx;
+    loop_wake_send(s->wake);
+}
+
+static void server_on_updates(void *ctx)
+{
+    struct server *s = ctx;
+    struct job *job;
+    while (s->step != NULL && (job = step_next(s->step)) != NULL) {
+        reply_update(job_reader(job));
+    }
+}
+
+/* ---- loading ---- */
+
+static void server_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct server *s = ctx;
+    atomic_store(&s->loaded_bytes, done);
+    atomic_store(&s->total_bytes, total);
+}
+
+static enum rc server_load_model(struct server *s, uint32_t idx, struct err *err)
+{
+    struct weight_source *sources[WEIGHT_SOURCES_MAX];
+    uint32_t n_sources = 0;
+    char path[4096];
+    if (!str_copy(path, sizeof(path), s->models[idx].path)) {
+        return err_set(err, RC_INVALID, "path too long");
+    }
+    enum rc rc = weight_source_open_model(sources, &n_sources, path, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    struct engine_conf conf = s->conf.engine;
+    conf.progress = server_progress;
+    conf.progress_ctx = s;
+    if (conf.kv_pages == 0) {
+        /* Enough for one sequence of the longest context, and for several usual ones. */
+        uint32_t context = conf.context_tokens != 0 ? conf.context_tokens : ENGINE_CONTEXT_DEFAULT;
+        uint32_t one = (context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+        conf.kv_pages = MAX(one, (uint32_t)SERVER_KV_PAGES_DEFAULT);
+    }
+    return engine_open(&s->models[idx].engine, sources, n_sources, &conf, err);
+}
+
+static void server_load(void *ctx)
+{
+    struct server *s = ctx;
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; i < s->n_models && rc == RC_OK; i++) {
+        rc = server_load_model(s, i, &s->load_err);
+    }
+    ASSERT(rc == s->load_err.code);
+}
+
+static enum rc server_start_step(struct server *s, struct err *err)
+{
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        struct served_model *m = &s->models[i];
+        m->created_s = clock_wall_s(loop_clock(s->loop));
+        enum rc rc = step_add_model(s->step, &m->model, m->engine, err);
+        if (rc != RC_OK) {
+            return rc;
+        }
+    }
+    s->stepping = true;
+    return step_start(s->step, err);
+}
+
+static void server_loaded(void *ctx, enum rc rc)
+{
+    struct server *s = ctx;
+    s->loading = false;
+    if (s->destroyed) {
+        server_settle(s);
+        return;
+    }
+    if (rc != RC_OK) {
+        return; /* cancelled: the loop is ending */
+    }
+    rc = s->load_err.code;
+    if (rc == RC_OK) {
+        rc = server_start_step(s, &s->load_err);
+    }
+    if (s->state == SERVER_LOADING) {
+        s->state = rc == RC_OK ? SERVER_READY : SERVER_FAILED;
+    }
+    if (s->conf.on_ready != NULL) {
+        s->conf.on_ready(s->conf.ctx, rc, &s->load_err);
+    }
+}
+
+/* ---- life ---- */
+
+static enum rc server_open(struct server *s, struct err *err)
+{
+    struct step_conf step = {.clock = loop_clock(s->loop),
+                             .running_max = s->conf.running_max,
+                             .wake = server_wake,
+                             .wake_ctx = s};
+    struct http_server_conf http = {.handler = server_handle,
+                                    .handler_ctx = s,
+                                    .error_format = api_fail_status,
+                                    .error_type = STR_LIT("application/json")};
+    struct listen_conf listen = {.addr = s->conf.listen};
+    struct loop_job job = {.run = server_load, .done = server_loaded, .ctx = s, .slow = true};
+    enum rc rc = loop_wake_create(&s->wake, s->loop, server_on_updates, s, err);
+    rc = rc == RC_OK ? step_create(&s->step, &step, err) : rc;
+    rc = rc == RC_OK ? http_server_create(&s->http, s->loop, &http, err) : rc;
+    rc = rc == RC_OK ? http_server_listen(s->http, &listen, NULL, err) : rc;
+    rc = rc == RC_OK ? loop_work_start(NULL, s->loop, &job, err) : rc;
+    s->loading = rc == RC_OK;
+    return rc;
+}
+
+enum rc server_create(struct server **out, struct loop *l, const struct server_conf *conf,
+                      struct err *err)
+{
+    *out = NULL;
+    if (conf->n_models == 0 || conf->n_models > STEP_MODELS_MAX) {
+        return err_set(err, RC_INVALID, "a server holds 1 to %d models, not %u", STEP_MODELS_MAX,
+                       conf->n_models);
+    }
+    struct server *s = mem_zalloc(sizeof(*s));
+    s->loop = l;
+    s->conf = *conf;
+    s->n_models = conf->n_models;
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        s->models[i].id = conf->models[i].id;
+        s->models[i].path = conf->models[i].path;
+    }
+    enum rc rc = server_open(s, err);
+    if (rc != RC_OK) {
+        server_destroy(s);
+        return rc;
+    }
+    *out = s;
+    return RC_OK;
+}
+
+void server_drain(struct server *s, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx)
+{
+    s->state = SERVER_DRAINING;
+    http_server_drain(s->http, max_ms, on_drained, ctx);
+}
+
+void server_settle(struct server *s)
+{
+    if (!s->destroyed || s->loading || s->n_requests > 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        if (s->models[i].model == NULL) {
+            engine_close(s->models[i].engine);
+        }
+    }
+    step_destroy(s->step);
+    mem_free(s);
+}
+
+void server_destroy(struct server *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    http_server_destroy(s->http);
+    if (s->stepping) {
+        step_stop(s->step);
+        server_on_updates(s); /* the finishes of cancelled jobs let their requests go */
+    }
+    loop_wake_destroy(s->wake);
+    s->destroyed = true;
+    server_settle(s);
+}

@@ -1,0 +1,42 @@
+/* server_private.h: what the files of the role share: its state, on its loop's thread. */
+#ifndef SERVER_SERVER_PRIVATE_H
+#define SERVER_SERVER_PRIVATE_H
+
+#include "net/http_server.h"
+#include "server/server.h"
+#include "server/step.h"
+
+struct served_model {
+    struct str id;
+    struct str path;
+    struct model *model; /* NULL while loading */
+    struct engine *engine;
+    int64_t created_s;
+};
+
+enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVER_FAILED };
+
+struct server {
+    struct loop *loop;
+    struct server_conf conf;
+    struct http_server *http;
+    struct step *step;
+    struct loop_wake *wake;
+    enum server_state state;
+    struct served_model models[STEP_MODELS_MAX];
+    uint32_t n_models;
+    struct err load_err;
+    _Atomic uint64_t loaded_bytes, total_bytes; /* written by the loading worker */
+    uint32_t n_requests;                        /* in work */
+    bool stepping;                              /* the engine thread was started */
+    bool loading;                               /* the worker that opens the models is under way */
+    bool destroyed;                             /* freed once nothing of the above is left */
+};
+
+/* A request has ended, or loading has: frees a destroyed server that nothing refers to. */
+void server_settle(struct server *s);
+
+/* NULL when no loaded model has that id. */
+struct served_model *server_find_model(struct server *s, struct str id);
+
+#endif

@@ -1,0 +1,64 @@
+/* step.h: the engine thread: takes jobs, plans, runs batches, samples, tells.
+ *
+ *   reader ──step_submit──> [ring] ──> sched ──plan──> batch ──> engine_forward ──> sampler
+ *     ^                                                                               │
+ *     └── step_next <── [ring of updates] <── job (text, tokens, finish) <── emit <───┘
+ *
+ * One reader thread, one engine thread; the two rings and the jobs' locks are all that they share.
+ */
+#ifndef SERVER_STEP_H
+#define SERVER_STEP_H
+
+#include "base/clock.h"
+#include "engine/engine.h"
+#include "server/job.h"
+
+enum { STEP_MODELS_MAX = 16 };
+
+struct step_conf {
+    const struct clock *clock;
+    uint32_t running_max;      /* sequences decoded together, per model; 0 = 16 */
+    uint32_t waiting_max;      /* jobs in line, per model; 0 = 256 */
+    uint32_t prefill_rows_max; /* prompt rows beside decoding sequences; 0 = 64 */
+    /* Called on the engine thread when step_next has something new; must not block. */
+    void (*wake)(void *ctx);
+    void *wake_ctx;
+};
+
+struct step;  /* opaque */
+struct model; /* one loaded model of it */
+
+/* No thread yet. */
+RC step_create(struct step **out, const struct step_conf *conf, struct err *err);
+/* Before step_start. Takes the engine over on success. */
+RC step_add_model(struct step *s, struct model **out, struct engine *engine, struct err *err);
+RC step_start(struct step *s, struct err *err);
+/* Ends the thread; unfinished jobs finish as JOB_CANCELLED, and step_next still hands them out. */
+void step_stop(struct step *s);
+/* After step_stop. Closes the engines. Every job must have been taken. NULL is allowed. */
+void step_destroy(struct step *s);
+
+const struct engine *step_model_engine(const struct model *m);
+
+/* Reader thread. RC_OVERLOADED when the line is full, RC_UNAVAILABLE after step_stop; the job
+ * stays the caller's then. Prompt + max_tokens must fit the model's context (asserted). */
+RC step_submit(struct step *s, struct model *m, struct job *j, struct err *err);
+/* Reader thread. The work ends within one step; the finish still comes as an update. */
+void step_cancel(struct step *s, struct job *j);
+/* Reader thread. The next job with news, or NULL. */
+struct job *step_next(struct step *s);
+/* Reader thread. Takes the news of a job that step_next gave; until then the job is not given
+ * again, and its sequence pauses once enough is pending. */
+void step_take(struct step *s, struct job *j, struct job_update *out);
+/* Reader thread: tells the engine that paused jobs may have been read. */
+void step_resume(struct step *s);
+
+struct step_stats {
+    uint64_t n_steps, n_prompt_tokens, n_output_tokens, n_preempted;
+    uint32_t n_running, n_waiting, kv_pages_used, kv_pages_total;
+    uint64_t last_step_ns; /* monotonic time when the last step ended */
+};
+/* Any thread; figures may be of neighbouring steps. */
+void step_stats(const struct step *s, struct step_stats *out);
+
+#endif

@@ -1,0 +1,296 @@
+/* The engine thread with the model that ships: jobs alone and together, stops, cancels, slow
+ * readers, too few pages. */
+#include "check.h"
+
+#include <semaphore.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "server/step.h"
+
+#define MODEL_PATH "models/bud-story-4m.gguf"
+
+enum { JOBS_MAX = 16 };
+
+struct rig {
+    struct step *step;
+    struct model *model;
+    const struct engine *engine;
+    sem_t news;
+    struct arena arena;
+};
+
+struct answer {
+    struct job *job;
+    struct buf text;
+    uint32_t n_output, n_tokens;
+    enum job_finish finish;
+};
+
+static void rig_wake(void *ctx)
+{
+    sem_post(&((struct rig *)ctx)->news);
+}
+
+static void rig_open(struct rig *r, uint32_t kv_pages, uint32_t running_max)
+{
+    struct weight_source *sources[WEIGHT_SOURCES_MAX];
+    uint32_t n = 0;
+    struct engine *engine;
+    struct err err = {0};
+    check_need_file(MODEL_PATH);
+    memset(r, 0, sizeof(*r));
+    sem_init(&r->news, 0, 0);
+    arena_init(&r->arena, 1 << 24);
+    assert_int_equal(weight_source_open_model(sources, &n, MODEL_PATH, &err), RC_OK);
+    struct engine_conf conf = {
+        .n_threads = 1, .context_tokens = 256, .kv_pages = kv_pages, .kv_type = DTYPE_F16};
+    assert_int_equal(engine_open(&engine, sources, n, &conf, &err), RC_OK);
+    struct step_conf step = {
+        .clock = clock_system(), .running_max = running_max, .wake = rig_wake, .wake_ctx = r};
+    assert_int_equal(step_create(&r->step, &step, &err), RC_OK);
+    assert_int_equal(step_add_model(r->step, &r->model, engine, &err), RC_OK);
+    r->engine = engine;
+    assert_int_equal(step_start(r->step, &err), RC_OK);
+}
+
+static void rig_close(struct rig *r)
+{
+    step_stop(r->step);
+    step_destroy(r->step);
+    arena_deinit(&r->arena);
+    sem_destroy(&r->news);
+}
+
+static void rig_submit(struct rig *r, struct answer *a, const char *prompt,
+                       struct job_params params)
+{
+    struct token_list tokens;
+    struct encode_options opt = {.add_special = true, .parse_special = true};
+    memset(a, 0, sizeof(*a));
+    buf_init(&a->text, 1 << 20);
+    assert_int_equal(
+        vocab_encode(engine_vocab(r->engine), str_from(prompt), opt, &r->arena, &tokens, NULL),
+        RC_OK);
+    params.prompt = tokens.ids;
+    params.n_prompt = tokens.n;
+    assert_int_equal(job_create(&a->job, &params, a, NULL), RC_OK);
+    assert_int_equal(step_submit(r->step, r->model, a->job, NULL), RC_OK);
+}
+
+/* Takes updates until `n` answers have finished. */
+static void rig_finish(struct rig *r, uint32_t n)
+{
+    while (n > 0) {
+        struct job *job = step_next(r->step);
+        if (job == NULL) {
+            sem_wait(&r->news);
+            continue;
+        }
+        struct answer *a = job_reader(job);
+        struct job_update u;
+        step_take(r->step, job, &u);
+        buf_add_str(&a->text, u.text);
+        a->n_output = u.n_output;
+        a->n_tokens += u.n_tokens;
+        a->finish = u.finish;
+        if (u.finish != JOB_RUNNING) {
+            job_destroy(job);
+            a->job = NULL;
+            n--;
+        }
+    }
+}
+
+static struct job_params greedy(uint32_t max_tokens)
+{
+    return (struct job_params){
+        .max_tokens = max_tokens,
+        .sample = {.top_p = 1, .repetition_penalty = 1},
+    };
+}
+
+static const char *const prompts[] = {
+    "Once there was a fox",
+    "The old boat",
+    "Mia and Tom went to the",
+    "In the garden",
+};
+
+static void jobs_together_say_what_they_say_alone(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer alone[ARRAY_LEN(prompts)], together[ARRAY_LEN(prompts)];
+    rig_open(&r, 64, 8);
+    for (size_t i = 0; i < ARRAY_LEN(prompts); i++) {
+        struct job_params p = greedy(12);
+        p.sample.temperature = i % 2 == 0 ? 0 : 0.9f;
+        p.sample.seed = 7 + i;
+        rig_submit(&r, &alone[i], prompts[i], p);
+        rig_finish(&r, 1);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(prompts); i++) {
+        struct job_params p = greedy(12);
+        p.sample.temperature = i % 2 == 0 ? 0 : 0.9f;
+        p.sample.seed = 7 + i;
+        rig_submit(&r, &together[i], prompts[i], p);
+    }
+    rig_finish(&r, ARRAY_LEN(prompts));
+    for (size_t i = 0; i < ARRAY_LEN(prompts); i++) {
+        assert_true(alone[i].text.len > 0);
+        assert_string_equal(alone[i].text.ptr, together[i].text.ptr);
+        assert_int_equal(alone[i].n_output, together[i].n_output);
+        buf_deinit(&alone[i].text);
+        buf_deinit(&together[i].text);
+    }
+    rig_close(&r);
+}
+
+static void too_few_pages_only_cost_time(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer rich[6], poor[6];
+    for (int pass = 0; pass < 2; pass++) {
+        struct answer *answers = pass == 0 ? rich : poor;
+        rig_open(&r, pass == 0 ? 64 : 8, 6); /* 8 pages: one sequence at its longest */
+        for (uint32_t i = 0; i < 6; i++) {
+            struct job_params p = greedy(40);
+            p.sample.ignore_eos = true;
+            rig_submit(&r, &answers[i], prompts[i % ARRAY_LEN(prompts)], p);
+        }
+        rig_finish(&r, 6);
+        struct step_stats stats;
+        step_stats(r.step, &stats);
+        if (pass == 1) {
+            assert_true(stats.n_preempted > 0);
+        }
+        rig_close(&r);
+    }
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(poor[i].finish, JOB_LENGTH);
+        assert_int_equal(poor[i].n_output, 40);
+        assert_string_equal(poor[i].text.ptr, rich[i].text.ptr);
+        buf_deinit(&rich[i].text);
+        buf_deinit(&poor[i].text);
+    }
+}
+
+static void a_stop_string_ends_the_answer_before_it(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer whole, cut;
+    rig_open(&r, 16, 2);
+    rig_submit(&r, &whole, prompts[0], greedy(30));
+    rig_finish(&r, 1);
+    assert_true(whole.text.len > 12);
+    /* A stop string from the middle of the text crosses token borders. */
+    struct str stop = str_slice(buf_str(&whole.text), 7, 12);
+    size_t at = str_find(buf_str(&whole.text), stop);
+    struct job_params p = greedy(30);
+    p.stops = &stop;
+    p.n_stops = 1;
+    rig_submit(&r, &cut, prompts[0], p);
+    rig_finish(&r, 1);
+    assert_int_equal(cut.finish, JOB_STOP);
+    assert_int_equal(cut.text.len, at);
+    assert_memory_equal(cut.text.ptr != NULL ? cut.text.ptr : "", whole.text.ptr, at);
+    buf_deinit(&whole.text);
+    buf_deinit(&cut.text);
+    rig_close(&r);
+}
+
+static void every_shown_token_has_its_logprob(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    rig_open(&r, 16, 2);
+    struct job_params p = greedy(15);
+    p.sample.want_logprob = true;
+    p.sample.n_top_logprobs = 3;
+    p.sample.ignore_eos = true;
+    rig_submit(&r, &a, prompts[1], p);
+    rig_finish(&r, 1);
+    assert_int_equal(a.finish, JOB_LENGTH);
+    assert_int_equal(a.n_output, 15);
+    assert_int_equal(a.n_tokens, 15);
+    buf_deinit(&a.text);
+    rig_close(&r);
+}
+
+static void a_cancelled_job_ends_and_gives_its_pages_back(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a[JOBS_MAX];
+    rig_open(&r, 64, 8);
+    for (uint32_t i = 0; i < JOBS_MAX; i++) {
+        struct job_params p = greedy(200);
+        p.sample.ignore_eos = true;
+        rig_submit(&r, &a[i], prompts[i % ARRAY_LEN(prompts)], p);
+    }
+    usleep(20000);
+    for (uint32_t i = 0; i < JOBS_MAX; i++) {
+        step_cancel(r.step, a[i].job);
+    }
+    rig_finish(&r, JOBS_MAX);
+    for (uint32_t i = 0; i < JOBS_MAX; i++) {
+        assert_int_equal(a[i].finish, JOB_CANCELLED);
+        buf_deinit(&a[i].text);
+    }
+    /* The next job runs on the pages that came back. */
+    rig_submit(&r, &a[0], prompts[0], greedy(5));
+    rig_finish(&r, 1);
+    assert_int_not_equal(a[0].finish, JOB_CANCELLED);
+    buf_deinit(&a[0].text);
+    struct step_stats stats;
+    step_stats(r.step, &stats);
+    assert_int_equal(stats.kv_pages_total, 64);
+    rig_close(&r);
+}
+
+static void stopping_ends_what_runs_and_what_waits(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a[4];
+    rig_open(&r, 64, 2);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct job_params p = greedy(200);
+        p.sample.ignore_eos = true;
+        rig_submit(&r, &a[i], prompts[i], p);
+    }
+    step_stop(r.step);
+    rig_finish(&r, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(a[i].finish == JOB_CANCELLED || a[i].finish == JOB_LENGTH);
+        buf_deinit(&a[i].text);
+    }
+    struct job_params p = greedy(5);
+    int32_t token = 1;
+    struct job *late;
+    struct err err = {0};
+    p.prompt = &token;
+    p.n_prompt = 1;
+    assert_int_equal(job_create(&late, &p, NULL, NULL), RC_OK);
+    assert_int_equal(step_submit(r.step, r.model, late, &err), RC_UNAVAILABLE);
+    job_destroy(late);
+    rig_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_together_say_what_they_say_alone),
+        cmocka_unit_test(too_few_pages_only_cost_time),
+        cmocka_unit_test(a_stop_string_ends_the_answer_before_it),
+        cmocka_unit_test(every_shown_token_has_its_logprob),
+        cmocka_unit_test(a_cancelled_job_ends_and_gives_its_pages_back),
+        cmocka_unit_test(stopping_ends_what_runs_and_what_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

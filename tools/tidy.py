@@ -28,7 +28,7 @@ EDGES = {
 LIBRARIES = [
     (r"^uv\.h$", "src/net/"), (r"^llhttp\.h$", "src/net/"), (r"^nghttp2/", "src/net/"),
     (r"^openssl/", "src/base/crypto src/net/tls"), (r"^sqlite3\.h$", "src/stores/"),
-    (r"^utf8proc\.h$", "src/engine/token/unicode"), (r"^xxhash\.h$", "src/base/"),
+    (r"^utf8proc\.h$", "src/engine/token/"), (r"^xxhash\.h$", "src/base/"),
     (r"^libfyaml\.h$", "src/base/"), (r"^curl/", "src/net/fetch"),
 ]
 BANNED = {

@@ -5,7 +5,7 @@
 
 #include "base/compiler.h"
 
-/* General categories as bits; one of the first group, and UNICODE_SPACE beside it. */
+/* General categories as bits: one main category, and beside it what its row says. */
 enum unicode_class {
     UNICODE_LU = 1 << 0,
     UNICODE_LL = 1 << 1,

@@ -17,7 +17,7 @@ static void test_class(void **state)
         {0x4e2d, UNICODE_LO},
         {0x301, UNICODE_M | UNICODE_MN},
         {0x903, UNICODE_M},
-        {'7', UNICODE_N},
+        {'7', UNICODE_N | UNICODE_ND},
         {0xbd, UNICODE_N},
         {0x2167, UNICODE_N},
         {'_', UNICODE_P},

@@ -3,9 +3,10 @@
 
 #include <string.h>
 
+#include "engine/cpu/cpu.h"
 #include "engine/cpu/ref.h"
 
-static const struct backend_ops *const backends[] = {&ref_backend_ops, NULL};
+static const struct backend_ops *const backends[] = {&backend_cpu_ops, &ref_backend_ops, NULL};
 
 const struct backend_ops *const *backend_all(void)
 {

@@ -1,0 +1,190 @@
+/* cpu.c: the "cpu" backend: life, memory and how work is cut among the team.
+ *
+ * Weights are used as they lie in the mapped file. Everything else is sized while a model is
+ * loaded: rows of quantised activations, one output tile and one panel per thread.
+ *
+ * Invariants: 1. nothing is allocated after a model is loaded; 2. an output element is computed by
+ * one thread in one order, whatever the number of rows, threads or the instruction set's tile:
+ * the same tokens give the same bits in one call or in many.
+ *
+ * Not here: arithmetic (kernels/), linear layers (cpu_linear.c), attention and pages (cpu_attn.c),
+ * experts (cpu_moe.c), norms and rotations (cpu_norm_rope.c), threads (team.c). */
+#include "engine/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+/* ---- work over rows ---- */
+
+/* Work on fewer floats than this is done before another thread has woken up. */
+enum { FOR_ROWS_FLOATS_MIN = 8192 };
+
+struct rows_job {
+    cpu_rows_fn fn;
+    void *ctx;
+    uint32_t n_rows, per_item;
+};
+
+static void run_rows_item(void *ctx, uint32_t thread, uint32_t item)
+{
+    const struct rows_job *job = ctx;
+    uint32_t first = item * job->per_item;
+    job->fn(job->ctx, thread, first, MIN(job->per_item, job->n_rows - first));
+}
+
+void backend_cpu_for_rows(struct cpu *c, uint32_t n_rows, uint32_t width, cpu_rows_fn fn, void *ctx)
+{
+    if (n_rows == 0) {
+        return;
+    }
+    uint32_t per_item = FOR_ROWS_FLOATS_MIN / MAX(width, 1u) + 1;
+    if (n_rows <= per_item) {
+        fn(ctx, 0, 0, n_rows);
+        return;
+    }
+    struct rows_job job = {fn, ctx, n_rows, per_item};
+    team_for(c->team, (n_rows + per_item - 1) / per_item, run_rows_item, &job);
+}
+
+/* ---- life ---- */
+
+static bool cpu_available(void)
+{
+    return true;
+}
+
+static enum rc alloc_threads(struct cpu *c, struct err *err)
+{
+    size_t tile_bytes = (size_t)c->rows_max * KERN_TILE_ROWS * sizeof(float);
+    for (uint32_t i = 0; i < c->n_threads; i++) {
+        struct cpu_thread *t = &c->threads[i];
+        mem_free(t->tile[0]);
+        mem_free(t->tile[1]);
+        t->tile[0] = mem_try_aligned(CACHE_LINE_BYTES, tile_bytes);
+        t->tile[1] = mem_try_aligned(CACHE_LINE_BYTES, tile_bytes);
+        if (t->panel == NULL) {
+            t->panel = mem_try_aligned(CACHE_LINE_BYTES, KERN_SCRATCH_BYTES);
+        }
+        if (t->tile[0] == NULL || t->tile[1] == NULL || t->panel == NULL) {
+            return err_set(err, RC_NOMEM, "no memory for the tiles of %u threads", c->n_threads);
+        }
+    }
+    return RC_OK;
+}
+
+static void cpu_close(struct backend *b)
+{
+    struct cpu *c = cpu_of(b);
+    team_destroy(c->team);
+    for (uint32_t i = 0; c->threads != NULL && i < c->n_threads; i++) {
+        mem_free(c->threads[i].tile[0]);
+        mem_free(c->threads[i].tile[1]);
+        mem_free(c->threads[i].panel);
+        mem_free(c->threads[i].attend);
+    }
+    for (int i = 0; i < KERN_FORMS; i++) {
+        mem_free(c->room[i].q8);
+        mem_free(c->room[i].q16);
+        mem_free(c->room[i].d);
+        mem_free(c->room[i].sums);
+    }
+    backend_cpu_moe_drop(c);
+    mem_free(c->threads);
+    mem_free(c);
+}
+
+/* BUD_ISA names an instruction set ("generic", "avx2"), for tests and comparisons. */
+static enum rc cpu_open(struct backend **out, const struct backend_conf *conf, struct err *err)
+{
+    const char *isa = getenv("BUD_ISA");
+    isa = isa != NULL && isa[0] != '\0' ? isa : NULL;
+    const struct kernels *k = kernels_choose(isa);
+    if (k == NULL) {
+        return err_set(err, RC_INVALID, "BUD_ISA=%s: this machine has no such kernels", isa);
+    }
+    struct cpu *c = mem_zalloc(sizeof(*c));
+    c->base.ops = &backend_cpu_ops;
+    c->k = k;
+    c->tokens_max = MAX(conf->tokens_max, 1u);
+    c->rows_max = c->tokens_max;
+    enum rc rc = team_create(&c->team, conf->n_threads, conf->pin, err);
+    if (rc == RC_OK) {
+        c->n_threads = team_n_threads(c->team);
+        c->threads = mem_zalloc_array(c->n_threads, sizeof(*c->threads));
+        rc = alloc_threads(c, err);
+    }
+    if (rc != RC_OK) {
+        cpu_close(&c->base);
+        return rc;
+    }
+    *out = &c->base;
+    return RC_OK;
+}
+
+static void *cpu_buffer_alloc(struct backend *b, size_t bytes)
+{
+    UNUSED(b);
+    return mem_try_aligned(CACHE_LINE_BYTES, bytes);
+}
+
+static void cpu_buffer_free(struct backend *b, void *buffer)
+{
+    UNUSED(b);
+    mem_free(buffer);
+}
+
+/* ---- weights ---- */
+
+/* A token works at several experts at once: this many times the rows, so that a long prompt still
+ * gives each expert many rows. */
+enum { EXPERT_ROWS = 4 };
+
+static enum rc cpu_weight_prepare(struct backend *b, struct weight *w, struct err *err)
+{
+    struct cpu *c = cpu_of(b);
+    if (w->n_experts > 1) {
+        uint32_t rows = MAX(c->tokens_max * EXPERT_ROWS, (uint32_t)CPU_EXPERTS_USED_MAX);
+        if (rows > c->rows_max) {
+            c->rows_max = rows;
+            enum rc rc = alloc_threads(c, err);
+            if (rc != RC_OK) {
+                return rc;
+            }
+        }
+        enum rc rc = backend_cpu_moe_room(c, w, err);
+        if (rc != RC_OK) {
+            return rc;
+        }
+    }
+    return backend_cpu_rows_room(c, w, err);
+}
+
+static void cpu_weight_release(struct backend *b, struct weight *w)
+{
+    UNUSED(b);
+    UNUSED(w);
+}
+
+const struct backend_ops backend_cpu_ops = {
+    .name = "cpu",
+    .available = cpu_available,
+    .open = cpu_open,
+    .close = cpu_close,
+    .buffer_alloc = cpu_buffer_alloc,
+    .buffer_free = cpu_buffer_free,
+    .weight_prepare = cpu_weight_prepare,
+    .weight_release = cpu_weight_release,
+    .kv_alloc = backend_cpu_kv_alloc,
+    .kv_free = backend_cpu_kv_free,
+    .embed = backend_cpu_embed,
+    .rms_norm = backend_cpu_rms_norm,
+    .linear = backend_cpu_linear,
+    .rope = backend_cpu_rope,
+    .attention = backend_cpu_attention,
+    .activate = backend_cpu_activate,
+    .moe = backend_cpu_moe,
+    .add = backend_cpu_add,
+};

@@ -1,0 +1,134 @@
+/* kernels.h: the arithmetic of the "cpu" backend, compiled once per instruction set.
+ *
+ * kernels/NAME.c is compiled with -DISA=generic and, on x86-64, with -DISA=avx2 and its flags; each
+ * object exports one constant table, and kernels_choose picks a set of tables once, when the
+ * backend is opened. Kernels know no threads: cpu_*.c cut the work.
+ *
+ * Arithmetic of a linear layer, the same in every kernel and instruction set, so that a result
+ * depends neither on the number of rows in a call nor on who computes it. With w the integer codes
+ * of a block (scaled by the integer scale of their run), q those of the activations, both exact:
+ *     acc = fmaf(d_w * d_a, (float)Σ w q, acc)           for each block in the order of columns,
+ *     acc = fmaf(m_w * d_a, (float)Σ min Σ q, acc)       then, in types that have a minimum.
+ * Blocks are of 32 columns (KERN_Q32) or 256 (KERN_Q256). Float weights: lane i mod 8 sums its
+ * columns by fmaf in order; ((0+4)+(2+6))+((1+5)+(3+7)) is the sum of the lanes. */
+#ifndef ENGINE_CPU_KERNELS_H
+#define ENGINE_CPU_KERNELS_H
+
+#include "engine/tensor/backend.h"
+
+/* ---- activations ---- */
+
+/* What a weight type wants its input to be. */
+enum kern_form {
+    KERN_F32,  /* floats as they are */
+    KERN_Q32,  /* int8 with a float scale, max |x| / 127, per 32 columns */
+    KERN_Q256, /* the same per 256 columns */
+    KERN_FORMS
+};
+
+/* Rows of activations in one form. Row r starts at r * stride of every array that the form has. */
+struct kern_rows {
+    const float *f32; /* KERN_F32 */
+    const int8_t *q8;
+    const int16_t *q16; /* the same values, NULL unless asked for */
+    const float *d;     /* one per block */
+    /* Sums of q8 over 32 columns (KERN_Q32) or over 16 (KERN_Q256). */
+    const int16_t *sums;
+    size_t f32_stride, q_stride, d_stride, sums_stride;
+    const uint32_t *index; /* row t of a call is row index[t]; NULL = row t */
+    uint32_t n;            /* rows in the call */
+};
+
+/* One row of floats to int8 blocks. NaN becomes -127, infinities ±127 under an infinite scale. q16
+ * may be NULL. n is a multiple of the block. */
+typedef void (*kern_quantise_fn)(const float *in, uint32_t n, int8_t *q8, int16_t *q16, float *d,
+                                 int16_t *sums);
+
+/* ---- linear ---- */
+
+/* n_rows rows of a weight, row_bytes apart, unaligned, and where their products go:
+ * out[t * out_stride + r] = row r · activations of row t. */
+struct kern_tile {
+    const unsigned char *w;
+    size_t row_bytes;
+    uint32_t n_rows, n_cols;
+    float *out;
+    size_t out_stride;
+};
+
+enum { KERN_TILE_ROWS = 32, KERN_SCRATCH_BYTES = 64 * 1024 };
+
+/* Any number of rows, any number of tokens; best where the weights are read once for few tokens. */
+typedef void (*kern_dot_fn)(const struct kern_tile *tile, const struct kern_rows *a);
+/* For many tokens: unpacks weights into `scratch` (KERN_SCRATCH_BYTES, 64-byte aligned) and uses
+ * each for all tokens. At most KERN_TILE_ROWS rows. Needs a->q16. Same bits as dot. */
+typedef void (*kern_gemm_fn)(const struct kern_tile *tile, const struct kern_rows *a,
+                             void *scratch);
+
+struct kern_linear_type {
+    enum kern_form form;
+    kern_dot_fn dot;
+    kern_gemm_fn gemm;        /* NULL: dot serves every number of tokens */
+    uint32_t gemm_tokens_min; /* from here on gemm is faster */
+};
+
+/* ---- attention ---- */
+
+/* All query heads of one key/value head of one row. Pages hold K as [D][32] and V as [32][D], F16
+ * or F32. Online softmax over pages in order (Milakov and Gimelshein 2018). */
+struct kern_attend {
+    const float *q;                       /* [n_group, d_head] */
+    float *out;                           /* [n_group, d_head] */
+    const unsigned char *k_base, *v_base; /* of this layer and head in page 0 */
+    size_t page_stride;                   /* bytes from a page to the next */
+    const uint32_t *page_ids;
+    uint32_t n_group, d_head;
+    uint32_t first, last; /* positions seen, both included */
+    float scale, softcap; /* softcap 0 = none */
+    const float *sinks;   /* [n_group] or NULL */
+    float *scratch;       /* kern_attend_scratch_floats */
+};
+
+static inline size_t kern_attend_scratch_floats(uint32_t n_group, uint32_t d_head)
+{
+    return (size_t)n_group * (d_head + KV_PAGE_TOKENS + 2) + 16;
+}
+
+/* ---- tables ---- */
+
+struct kern_linear_table {
+    kern_quantise_fn quantise[KERN_FORMS]; /* KERN_F32: NULL */
+    struct kern_linear_type types[DTYPE_NUMBER_MAX];
+};
+
+struct kern_attend_table {
+    void (*attend_f16)(const struct kern_attend *a);
+    void (*attend_f32)(const struct kern_attend *a);
+    void (*to_f16)(const float *in, uint16_t *out, uint32_t n); /* to nearest, ties to even */
+};
+
+struct kern_float_table {
+    void (*rms_norm)(float *out, const float *in, const float *weight, float eps, uint32_t n);
+    /* Relative error below 2e-7 against the exact formula, but for rounding. */
+    void (*activate)(enum act_kind kind, float *out, const float *gate, const float *up,
+                     uint32_t n);
+    void (*add)(float *x, const float *y, size_t n);
+    void (*axpy)(float *x, const float *y, float scale, uint32_t n); /* x += scale * y */
+    /* One head: x[d_head] in place; cos_sin [n_rot / 2, 2]. */
+    void (*rope)(float *x, const float *cos_sin, uint32_t n_rot, enum rope_style style);
+    /* Reads n bytes (a multiple of 128) and returns the sum of their 64-bit words, for timing. */
+    uint64_t (*stream)(const unsigned char *at, size_t n);
+};
+
+struct kernels {
+    const char *isa; /* "generic", "avx2" */
+    const struct kern_linear_table *linear;
+    const struct kern_attend_table *attend;
+    const struct kern_float_table *floats;
+};
+
+/* The best set that this machine runs, or the named one for tests and comparisons; NULL when the
+ * name is unknown or this machine cannot run it. */
+const struct kernels *kernels_choose(const char *isa);
+
+#endif

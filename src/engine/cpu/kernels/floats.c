@@ -1,0 +1,143 @@
+/* floats.c: norms, activations, rotations and sums of rows of floats. */
+#include "engine/cpu/kernels/vec.h"
+
+#include <math.h>
+
+/* Sum of squares in two chains of eight lanes, then the rest in order. */
+static void rms_norm(float *out, const float *in, const float *weight, float eps, uint32_t n)
+{
+    f8 a = f8_all(0.0f);
+    f8 b = f8_all(0.0f);
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        f8 x = f8_load(in + i);
+        f8 y = f8_load(in + i + 8);
+        a = f8_fma(x, x, a);
+        b = f8_fma(y, y, b);
+    }
+    float sum = f8_sum(a + b);
+    for (; i < n; i++) {
+        sum += in[i] * in[i];
+    }
+    float scale = 1.0f / sqrtf(sum / (float)n + eps);
+    for (i = 0; i + 8 <= n; i += 8) {
+        f8_store(out + i, f8_load(in + i) * f8_all(scale) * f8_load(weight + i));
+    }
+    for (; i < n; i++) {
+        out[i] = in[i] * scale * weight[i];
+    }
+}
+
+/* ---- gated activations ---- */
+
+KERN_INLINE f8 sigmoid(f8 x)
+{
+    return f8_all(1.0f) / (f8_all(1.0f) + f8_exp(-x));
+}
+
+KERN_INLINE f8 act(enum act_kind kind, f8 g, f8 u)
+{
+    switch (kind) {
+    case ACT_SILU_MUL:
+        return g * sigmoid(g) * u;
+    case ACT_GELU_MUL: {
+        /* (1 + tanh(z)) / 2 = sigmoid(2 z), z = sqrt(2 / pi) (g + 0.044715 g³) */
+        f8 z = g + f8_all(0.044715f) * g * g * g;
+        return g * sigmoid(f8_all(2.0f * 0.7978845608028654f) * z) * u;
+    }
+    default: /* ACT_OAI_MUL */
+        g = f8_min(g, f8_all(7.0f));
+        u = f8_min(f8_max(u, f8_all(-7.0f)), f8_all(7.0f));
+        return g * sigmoid(f8_all(1.702f) * g) * (u + f8_all(1.0f));
+    }
+}
+
+KERN_INLINE void act_row(enum act_kind kind, float *out, const float *gate, const float *up,
+                         uint32_t n)
+{
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        f8_store(out + i, act(kind, f8_load(gate + i), f8_load(up + i)));
+    }
+    if (i < n) {
+        f8 y = act(kind, f8_load_part(gate + i, n - i), f8_load_part(up + i, n - i));
+        memcpy(out + i, &y, (n - i) * sizeof(float));
+    }
+}
+
+static void activate(enum act_kind kind, float *out, const float *gate, const float *up, uint32_t n)
+{
+    switch (kind) {
+    case ACT_SILU_MUL:
+        act_row(ACT_SILU_MUL, out, gate, up, n);
+        break;
+    case ACT_GELU_MUL:
+        act_row(ACT_GELU_MUL, out, gate, up, n);
+        break;
+    case ACT_OAI_MUL:
+        act_row(ACT_OAI_MUL, out, gate, up, n);
+        break;
+    }
+}
+
+/* ---- sums ---- */
+
+static void add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] += y[i];
+    }
+}
+
+static void axpy(float *x, const float *y, float scale, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] += scale * y[i];
+    }
+}
+
+/* ---- rotations (Su et al. 2021) ---- */
+
+static void rope(float *x, const float *cos_sin, uint32_t n_rot, enum rope_style style)
+{
+    uint32_t half = n_rot / 2;
+    uint32_t pair = style == ROPE_NORM ? 1 : half; /* from a channel to its partner */
+    uint32_t step = style == ROPE_NORM ? 2 : 1;
+    for (uint32_t i = 0; i < half; i++) {
+        float *a = x + (size_t)step * i;
+        float c = cos_sin[2 * i];
+        float s = cos_sin[2 * i + 1];
+        float x0 = a[0];
+        float x1 = a[pair];
+        a[0] = x0 * c - x1 * s;
+        a[pair] = x0 * s + x1 * c;
+    }
+}
+
+/* ---- reading ---- */
+
+static uint64_t stream(const unsigned char *at, size_t n)
+{
+    typedef uint64_t u64x4 __attribute__((vector_size(32)));
+    u64x4 sum[4] = {{0}, {0}, {0}, {0}};
+    for (size_t i = 0; i < n; i += sizeof(sum)) {
+        for (int j = 0; j < 4; j++) {
+            u64x4 v;
+            __builtin_prefetch(at + i + 4096);
+            memcpy(&v, at + i + 32 * (size_t)j, sizeof(v));
+            sum[j] += v;
+        }
+    }
+    u64x4 all = sum[0] + sum[1] + sum[2] + sum[3];
+    return all[0] + all[1] + all[2] + all[3];
+}
+
+extern const struct kern_float_table KERN_NAME(kern_floats);
+const struct kern_float_table KERN_NAME(kern_floats) = {
+    .rms_norm = rms_norm,
+    .activate = activate,
+    .add = add,
+    .axpy = axpy,
+    .rope = rope,
+    .stream = stream,
+};

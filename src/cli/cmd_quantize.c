@@ -1,6 +1,7 @@
 /* cmd_quantize.c: `bud quantize`: a model's weights in fewer bits. */
 #include <limits.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
@@ -45,6 +46,24 @@ static void cmd_quantize_print(const struct args *a, const struct requantize_res
     }
 }
 
+/* The new file would take the place of the old one while that is read: refused, by inode. */
+static enum rc cmd_quantize_check_out(const char *out, struct weight_source *const *sources,
+                                      uint32_t n_sources, struct err *err)
+{
+    struct stat to;
+    struct stat from;
+    if (stat(out, &to) != 0) {
+        return RC_OK;
+    }
+    for (uint32_t i = 0; i < n_sources; i++) {
+        if (stat(sources[i]->name, &from) == 0 && from.st_dev == to.st_dev &&
+            from.st_ino == to.st_ino) {
+            return err_set(err, RC_CONFLICT, "%s: input and output are the same file", out);
+        }
+    }
+    return RC_OK;
+}
+
 static enum rc cmd_quantize_main(const struct args *a, struct err *err)
 {
     struct weight_source *sources[WEIGHT_SOURCES_MAX];
@@ -60,6 +79,7 @@ static enum rc cmd_quantize_main(const struct args *a, struct err *err)
     enum rc rc = args_u32(a, "--threads", 1, 1024, &conf.n_threads, err);
     rc = rc == RC_OK ? model_path_find(args_word(a, 0), path, err) : rc;
     rc = rc == RC_OK ? weight_source_open_model(sources, &n_sources, path, err) : rc;
+    rc = rc == RC_OK ? cmd_quantize_check_out(args_word(a, 1), sources, n_sources, err) : rc;
     rc = rc == RC_OK ? gguf_open(&g, sources, n_sources, err) : rc;
     rc = rc == RC_OK ? requantize_model(g, args_word(a, 1), &conf, &result, err) : rc;
     if (rc == RC_OK) {

@@ -4,7 +4,7 @@
 #include <utf8proc.h>
 
 static const uint16_t unicode_category_class[] = {
-    [UTF8PROC_CATEGORY_CN] = UNICODE_C,
+    [UTF8PROC_CATEGORY_CN] = UNICODE_CN,
     [UTF8PROC_CATEGORY_LU] = UNICODE_LU,
     [UTF8PROC_CATEGORY_LL] = UNICODE_LL,
     [UTF8PROC_CATEGORY_LT] = UNICODE_LT,

@@ -18,7 +18,8 @@ enum unicode_class {
     UNICODE_P = 1 << 8,
     UNICODE_S = 1 << 9,
     UNICODE_Z = 1 << 10,
-    UNICODE_C = 1 << 11,     /* controls, formats, private, unassigned */
+    UNICODE_C = 1 << 11,     /* controls, formats, private use */
+    UNICODE_CN = 1 << 13,    /* unassigned in our version of Unicode */
     UNICODE_SPACE = 1 << 12, /* White_Space, which holds some of Z and C */
     UNICODE_ND = 1 << 13,    /* decimal digits, beside UNICODE_N */
     UNICODE_L = UNICODE_LU | UNICODE_LL | UNICODE_LT | UNICODE_LM | UNICODE_LO,

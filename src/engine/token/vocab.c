@@ -13,24 +13,30 @@
 
 /* ---- text to id ---- */
 
+struct vocab_slot {
+    uint32_t tag; /* other bits of the hash: most wrong slots are told without their text */
+    int32_t id;   /* TOKEN_NONE: empty */
+};
+
 static struct str vocab_own_text(const struct vocab *v, int32_t id)
 {
     const struct vocab_token *t = &v->tokens[id];
     return str_make(v->texts + t->offset, t->len);
 }
 
-/* The slot that holds `text` or would; UINT32_MAX when its chain is longer than the limit. */
-static uint32_t vocab_slot(const struct vocab *v, struct str text)
+/* The slot that holds the text or would; NULL when its chain is longer than the limit. */
+static struct vocab_slot *vocab_slot_of(const struct vocab *v, struct str text, uint64_t hash)
 {
-    uint32_t slot = (uint32_t)hash_str(text) & v->table_mask;
+    uint32_t at = (uint32_t)hash & v->table_mask, tag = (uint32_t)(hash >> 32);
     for (uint32_t n = 0; n < VOCAB_PROBES_MAX; n++) {
-        int32_t id = v->table[slot];
-        if (id == TOKEN_NONE || str_eq(vocab_own_text(v, id), text)) {
+        struct vocab_slot *slot = &v->table[at];
+        if (slot->id == TOKEN_NONE ||
+            (slot->tag == tag && str_eq(vocab_own_text(v, slot->id), text))) {
             return slot;
         }
-        slot = (slot + 1) & v->table_mask;
+        at = (at + 1) & v->table_mask;
     }
-    return UINT32_MAX;
+    return NULL;
 }
 
 int32_t vocab_find(const struct vocab *v, struct str text)
@@ -38,8 +44,8 @@ int32_t vocab_find(const struct vocab *v, struct str text)
     if (text.len == 0 || text.len > v->text_bytes_max) {
         return TOKEN_NONE;
     }
-    uint32_t slot = vocab_slot(v, text);
-    return slot == UINT32_MAX ? TOKEN_NONE : v->table[slot];
+    const struct vocab_slot *slot = vocab_slot_of(v, text, hash_str(text));
+    return slot == NULL ? TOKEN_NONE : slot->id;
 }
 
 int32_t vocab_find_plain(const struct vocab *v, struct str text)
@@ -67,15 +73,16 @@ static RC vocab_table_fill(struct vocab *v, const char *file, struct err *err)
         if (text.len == 0) {
             continue;
         }
-        uint32_t slot = vocab_slot(v, text);
-        if (slot == UINT32_MAX) {
+        uint64_t hash = hash_str(text);
+        struct vocab_slot *slot = vocab_slot_of(v, text, hash);
+        if (slot == NULL) {
             return err_set(err, RC_CORRUPT, "gguf %s: token texts are made to collide", file);
         }
-        if (v->table[slot] != TOKEN_NONE) {
+        if (slot->id != TOKEN_NONE) {
             return err_set(err, RC_CORRUPT, "gguf %s: tokens %d and %u have the same text", file,
-                           v->table[slot], i);
+                           slot->id, i);
         }
-        v->table[slot] = (int32_t)i;
+        *slot = (struct vocab_slot){(uint32_t)(hash >> 32), (int32_t)i};
     }
     return RC_OK;
 }

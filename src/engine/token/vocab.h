@@ -27,6 +27,7 @@ struct vocab_token {
     uint32_t rank; /* SPM: order of its score, the best first */
 };
 
+struct vocab_slot;     /* vocab.c */
 struct bpe_merges;     /* bpe.c */
 struct pretok_row;     /* pretok.h */
 struct vocab_specials; /* special.c */
@@ -38,8 +39,8 @@ struct vocab {
     uint32_t n_tokens;
     struct vocab_token *tokens;
     char *texts;
-    uint32_t text_bytes_max; /* of the longest token */
-    int32_t *table;          /* text → id, open addressing, TOKEN_NONE is empty */
+    uint32_t text_bytes_max;  /* of the longest token */
+    struct vocab_slot *table; /* text → id, open addressing */
     uint32_t table_mask;
     struct vocab_special special;
     struct vocab_specials *specials; /* what splits a text before everything else */

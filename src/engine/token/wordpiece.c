@@ -23,6 +23,11 @@ static int32_t wordpiece_longest(const struct vocab *v, const struct wordpiece_w
     char piece[2 + sizeof(w->text)];
     size_t mark = v->continuation && at > 0 ? 2 : 0;
     size_t longest = MIN(w->len - at, v->text_bytes_max);
+    struct str rest = str_make(w->text + at, w->len - at);
+    /* A U+2581 of the text's own must not pass for the mark of a word's first piece. */
+    if (!v->continuation && at > 0 && str_starts(rest, VOCAB_SPACE_STR)) {
+        return TOKEN_NONE;
+    }
     memcpy(piece, "##", 2);
     memcpy(piece + mark, w->text + at, longest);
     for (*n = longest; *n > 0; (*n)--) {

@@ -34,7 +34,8 @@ static void test_class(void **state)
         {0x1c, UNICODE_C},
         {0x200b, UNICODE_C},
         {0xe000, UNICODE_C},
-        {0x10ffff, UNICODE_C},
+        {0x10ffff, UNICODE_CN},
+        {0xd7ff, UNICODE_CN},
         {0x110000, 0},
         {UINT32_MAX, 0},
     };

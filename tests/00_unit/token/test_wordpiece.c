@@ -49,6 +49,7 @@ static void test_words(void **state)
     tiny_pieces(v, "unx un", plain, "[UNK]|" SP "un"); /* all of the word or nothing */
     tiny_pieces(v, "un", added, "[CLS]|" SP "un|[SEP]");
     tiny_pieces(v, "", added, "[CLS]|[SEP]");
+    tiny_pieces(v, "un" SP "un", plain, "[UNK]"); /* the mark is no space in a text */
     tiny_pieces(v, "[SEP]", plain, "[UNK]|[UNK]|[UNK]");
     tiny_round(v, "unaffable! un", "unaffable ! un");
     tiny_close(&t);

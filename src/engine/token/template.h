@@ -22,9 +22,9 @@ enum {
     TEMPLATE_SOURCE_BYTES_MAX = 256 << 10, /* the largest known one has 17 KB */
     TEMPLATE_NEST_MAX = 200,               /* levels of brackets, operators and tags */
     TEMPLATE_VARIABLES_MAX = 2048,         /* names, summed over all scopes */
-    TEMPLATE_STEPS_MAX = 1 << 26, /* evaluated nodes, and 64 bytes handled, per rendering */
-    TEMPLATE_DEPTH_MAX = 1500,    /* nested evaluations; needs about 1 MiB of stack */
-    TEMPLATE_RANGE_MAX = 100000,  /* numbers that range() makes, as in jinja2's sandbox */
+    TEMPLATE_STEPS_MAX = 1 << 26,          /* nodes evaluated, and 16 bytes each of text handled */
+    TEMPLATE_DEPTH_MAX = 1500,             /* nested evaluations; needs about 1 MiB of stack */
+    TEMPLATE_RANGE_MAX = 100000,           /* numbers that range() makes, as in jinja2's sandbox */
 };
 
 /* What a scratch arena for one rendering should be allowed to hold. */

@@ -45,7 +45,7 @@ static RC python_attribute(struct template_run *r, const struct template_value *
 
 static RC text_at(struct template_run *r, struct str s, int64_t at, struct template_value *out)
 {
-    TRY(template_spend_bytes(r, s.len));
+    TRY(template_spend(r, s.len / 8));
     int64_t n = (int64_t)template_text_length(s);
     at += at < 0 ? n : 0;
     if (at < 0 || at >= n) {

@@ -138,7 +138,7 @@ static RC strip(struct template_run *r, const struct template_value *self,
     *out = *self;
     if (chars->type == TV_MISSING || chars->type == TV_NONE) {
         out->text = template_char_strip(s, ends[0], ends[1]);
-        return template_spend_bytes(r, s.len - out->text.len);
+        return template_spend(r, (s.len - out->text.len) / 4);
     }
     TRY(template_arg_str(r, chars, "the characters to strip", &set));
     while (ends[0] && s.len > 0) {
@@ -235,6 +235,7 @@ METHOD(split)
         TRY(template_arg_int(r, &a->v[1], "maxsplit", &max));
     }
     if (a->v[0].type == TV_MISSING || a->v[0].type == TV_NONE) {
+        TRY(template_spend(r, s.len / 4));
         return split_space(r, s, max, parts);
     }
     TRY(template_arg_str(r, &a->v[0], "the separator", &sep));
@@ -313,7 +314,7 @@ METHOD(splitlines)
     bool keep = template_arg_flag(&a->v[0], false);
     struct template_seq *lines;
     TRY(template_seq_new(r, SEQ_LIST, 0, &lines));
-    TRY(template_spend(r, s.len / 16));
+    TRY(template_spend(r, s.len / 4));
     while (s.len > 0) {
         size_t end = 0, n = 0;
         uint32_t cp = 0;
@@ -502,7 +503,7 @@ static RC all_are(struct template_run *r, struct str s, bool (*fits)(uint32_t),
                   struct template_value *out)
 {
     bool all = s.len > 0;
-    TRY(template_spend(r, s.len / 16));
+    TRY(template_spend(r, s.len / 4));
     for (size_t at = 0; at < s.len && all;) {
         uint32_t cp;
         at += template_decode(str_slice(s, at, s.len), &cp);
@@ -547,7 +548,7 @@ METHOD(isascii)
 static RC cased(struct template_run *r, struct str s, bool upper, struct template_value *out)
 {
     bool any = false, other = false;
-    TRY(template_spend(r, s.len / 16));
+    TRY(template_spend(r, s.len / 4));
     for (size_t at = 0; at < s.len && !other;) {
         uint32_t cp;
         at += template_decode(str_slice(s, at, s.len), &cp);

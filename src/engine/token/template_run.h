@@ -57,7 +57,7 @@ MUST_CHECK static inline enum rc template_spend(struct template_run *r, uint64_t
 /* Handling n bytes of text. */
 MUST_CHECK static inline enum rc template_spend_bytes(struct template_run *r, size_t n)
 {
-    return template_spend(r, n / 64);
+    return template_spend(r, n / 16);
 }
 
 MUST_CHECK static inline enum rc template_enter(struct template_run *r)

@@ -1,14 +1,13 @@
 /* cmd_info.c: the small commands that only tell: version, doctor, ls, completion. */
 #include <stdio.h>
-#include <sys/sysinfo.h>
 
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/thread.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/print.h"
+#include "device/device.h"
 #include "engine/format/gguf.h"
 #include "engine/tensor/backend.h"
 
@@ -38,24 +37,24 @@ const struct command cmd_version = {
 
 struct doctor {
     const struct cpu_features *cpu;
-    uint32_t n_cpus;
-    uint64_t memory_bytes, memory_free_bytes;
+    struct device_info device;
+    struct device_load load;
     const char *backend;
     char home[PATH_MAX];
 };
 
 static enum rc doctor_look(struct doctor *d, struct err *err)
 {
-    struct sysinfo info;
-    int cpus[1];
-    *d = (struct doctor){.cpu = cpu_features(), .n_cpus = thread_cpus(cpus, 1)};
-    if (sysinfo(&info) == 0) {
-        d->memory_bytes = (uint64_t)info.totalram * info.mem_unit;
-        d->memory_free_bytes = ((uint64_t)info.freeram + info.bufferram) * info.mem_unit;
-    }
+    struct device *device = NULL;
     const struct backend_ops *ops = backend_find(NULL);
-    d->backend = ops != NULL ? ops->name : "none";
-    return model_path_home(d->home, err);
+    *d = (struct doctor){.cpu = cpu_features(), .backend = ops != NULL ? ops->name : "none"};
+    enum rc rc = device_cpu_open(&device, "", err);
+    if (rc == RC_OK) {
+        d->device = *device_info(device);
+        rc = device_load(device, &d->load, err);
+    }
+    device_close(device);
+    return rc == RC_OK ? model_path_home(d->home, err) : rc;
 }
 
 static void doctor_text(const struct doctor *d)
@@ -72,14 +71,14 @@ static void doctor_text(const struct doctor *d)
     };
     char total[32];
     char left[32];
-    print_bytes(total, d->memory_bytes);
-    print_bytes(left, d->memory_free_bytes);
-    printf("processor   %s, %u usable cores\n", cpu_name(), d->n_cpus);
+    print_bytes(total, d->device.memory_total_bytes);
+    print_bytes(left, d->load.memory_free_bytes);
+    printf("processor   %s, %u usable cores\n", d->device.name, d->device.n_cores);
     for (size_t i = 0; i < ARRAY_LEN(features); i++) {
         printf("  %-22s %s\n", features[i].name, features[i].has ? "yes" : "no");
     }
     printf("memory      %s, %s free\n", total, left);
-    printf("will use    backend %s, %u threads\n", d->backend, d->n_cpus);
+    printf("will use    backend %s, %u threads\n", d->backend, d->device.n_cores);
     printf("data        %s%s\n", d->home, file_is_dir(d->home) ? "" : " (not made yet)");
 }
 
@@ -88,15 +87,15 @@ static void doctor_json(const struct doctor *d, struct buf *out)
     struct json_writer w;
     json_write_init(&w, out);
     json_write_object_begin(&w);
-    json_write_member_cstr(&w, "processor", cpu_name());
-    json_write_member_i64(&w, "cores", d->n_cpus);
+    json_write_member_cstr(&w, "processor", d->device.name);
+    json_write_member_i64(&w, "cores", d->device.n_cores);
     json_write_member_bool(&w, "avx2", d->cpu->avx2);
     json_write_member_bool(&w, "avx_vnni", d->cpu->avx_vnni);
     json_write_member_bool(&w, "avx512", d->cpu->avx512);
     json_write_member_bool(&w, "avx512_vnni", d->cpu->avx512_vnni);
     json_write_member_bool(&w, "avx512_bf16", d->cpu->avx512_bf16);
-    json_write_member_i64(&w, "memory_bytes", (int64_t)d->memory_bytes);
-    json_write_member_i64(&w, "memory_free_bytes", (int64_t)d->memory_free_bytes);
+    json_write_member_i64(&w, "memory_bytes", (int64_t)d->device.memory_total_bytes);
+    json_write_member_i64(&w, "memory_free_bytes", (int64_t)d->load.memory_free_bytes);
     json_write_member_cstr(&w, "backend", d->backend);
     json_write_member_cstr(&w, "data", d->home);
     json_write_object_end(&w);

@@ -23,7 +23,7 @@ enum {
     TEMPLATE_NEST_MAX = 200,               /* levels of brackets, operators and tags */
     TEMPLATE_VARIABLES_MAX = 2048,         /* names, summed over all scopes */
     TEMPLATE_STEPS_MAX = 1 << 26,          /* nodes evaluated, and 16 bytes each of text handled */
-    TEMPLATE_DEPTH_MAX = 1500,             /* nested evaluations; needs about 1 MiB of stack */
+    TEMPLATE_DEPTH_MAX = 1000,             /* nested evaluations; they fit a stack of 1 MiB */
     TEMPLATE_RANGE_MAX = 100000,           /* numbers that range() makes, as in jinja2's sandbox */
 };
 

@@ -61,8 +61,10 @@ static bool emit_send(struct emit *e, uint32_t n_sampled, uint64_t now_ns, struc
         buf_reset(&e->shown);
         n_sampled = 0;
     } while (n == ARRAY_LEN(ready));
-    e->n_held -= from;
-    memmove(e->held, e->held + from, e->n_held * sizeof(*e->held));
+    if (from > 0) {
+        e->n_held -= from;
+        memmove(e->held, e->held + from, e->n_held * sizeof(*e->held));
+    }
     return quick;
 }
 

@@ -19,6 +19,11 @@ enum {
     INTAKE_NEWS_BYTES_MAX = 64 << 20,
 };
 
+/* What the API lets through, the sampler and the matcher take: they assert it. */
+_Static_assert(API_STOPS_MAX <= STOP_STRINGS_MAX, "every stop string has a place");
+_Static_assert(API_STOP_BYTES_MAX <= STOP_BYTES_MAX, "the longest stop string fits");
+_Static_assert(API_TOP_LOGPROBS_MAX <= SAMPLE_TOP_LOGPROBS_MAX, "every alternative has a place");
+
 /* ---- life ---- */
 
 void request_put(struct request *r)

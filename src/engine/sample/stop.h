@@ -7,7 +7,7 @@
 
 #include "base/buf.h"
 
-enum { STOP_STRINGS_MAX = 16, STOP_BYTES_MAX = 256 };
+enum { STOP_STRINGS_MAX = 16, STOP_BYTES_MAX = 1024 };
 
 struct stop_matcher {
     /* private */

@@ -20,9 +20,9 @@ enum {
 };
 
 /* What the API lets through, the sampler and the matcher take: they assert it. */
-_Static_assert(API_STOPS_MAX <= STOP_STRINGS_MAX, "every stop string has a place");
-_Static_assert(API_STOP_BYTES_MAX <= STOP_BYTES_MAX, "the longest stop string fits");
-_Static_assert(API_TOP_LOGPROBS_MAX <= SAMPLE_TOP_LOGPROBS_MAX, "every alternative has a place");
+_Static_assert((int)API_STOPS_MAX <= (int)STOP_STRINGS_MAX, "every stop string has a place");
+_Static_assert((int)API_STOP_BYTES_MAX <= (int)STOP_BYTES_MAX, "the longest stop string fits");
+_Static_assert((int)API_TOP_LOGPROBS_MAX <= (int)SAMPLE_TOP_LOGPROBS_MAX, "every alternative has a place");
 
 /* ---- life ---- */
 

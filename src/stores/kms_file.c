@@ -28,7 +28,11 @@ static enum rc kms_file_create(const char *path, struct err *err)
     crypto_hex(key, sizeof(key), text);
     text[KMS_FILE_BYTES - 1] = '\n';
     mem_wipe(key, sizeof(key));
-    int n = snprintf(temp, sizeof(temp), "%s.new-%ld", path, (long)getpid());
+    unsigned char random[8];
+    char suffix[2 * sizeof(random) + 1];
+    crypto_random(random, sizeof(random));
+    crypto_hex(random, sizeof(random), suffix);
+    int n = snprintf(temp, sizeof(temp), "%s.new-%s", path, suffix);
     enum rc rc = n < 0 || (size_t)n >= sizeof(temp)
                      ? err_set(err, RC_INVALID, "%s: path too long", path)
                      : file_write_atomic(temp, str_make(text, KMS_FILE_BYTES), 0600, err);

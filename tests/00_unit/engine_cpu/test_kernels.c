@@ -70,7 +70,7 @@ static struct matrix make_matrix(enum dtype type, uint32_t n_rows, uint32_t n_co
     uint64_t row_bytes;
     assert_true(dtype_row_bytes(type, n_cols, &row_bytes));
     m.row_bytes = row_bytes;
-    m.memory = mem_try_aligned(64, 2 + n_rows * m.row_bytes);
+    m.memory = mem_try_aligned(64, 4 + n_rows * m.row_bytes);
     m.bytes = (unsigned char *)m.memory + 2;
     for (size_t i = 0; i < n_rows * m.row_bytes; i++) {
         m.bytes[i] = (unsigned char)rng_u32(r);

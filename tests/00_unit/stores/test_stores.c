@@ -138,6 +138,7 @@ struct starter {
     char kms_id[KMS_ID_BYTES];
     bool stored;
     unsigned n;
+    struct err err;
 };
 
 static void *starter_main(void *arg)
@@ -148,9 +149,9 @@ static void *starter_main(void *arg)
     char id[32];
     snprintf(id, sizeof(id), "key_%u", s->n);
     struct meta_key key = key_named(id, (unsigned char)s->n);
-    if (meta_open(&m, s->place->db, NULL) == RC_OK &&
-        kms_open_file(&k, s->place->key_file, NULL) == RC_OK &&
-        meta_key_insert_first(m, &key, &s->stored, NULL) == RC_OK) {
+    if (meta_open(&m, s->place->db, &s->err) == RC_OK &&
+        kms_open_file(&k, s->place->key_file, &s->err) == RC_OK &&
+        meta_key_insert_first(m, &key, &s->stored, &s->err) == RC_OK) {
         snprintf(s->kms_id, sizeof(s->kms_id), "%s", kms_key_id(k));
     }
     kms_close(k);
@@ -173,6 +174,7 @@ static void many_starting_together_agree(void **state)
     for (unsigned i = 0; i < STARTERS; i++) {
         pthread_join(threads[i], NULL);
         n_stored += s[i].stored;
+        assert_string_equal(s[i].err.msg, "");
         assert_string_equal(s[i].kms_id, s[0].kms_id);
         assert_int_equal(strlen(s[i].kms_id), KMS_ID_BYTES - 1);
     }

@@ -157,7 +157,7 @@ static void too_few_pages_only_cost_time(void **state)
         struct answer *answers = pass == 0 ? rich : poor;
         rig_open(&r, pass == 0 ? 64 : 8, 6); /* 8 pages: one sequence at its longest */
         for (uint32_t i = 0; i < 6; i++) {
-            struct job_params p = greedy(40);
+            struct job_params p = greedy(80);
             p.sample.ignore_eos = true;
             rig_submit(&r, &answers[i], prompts[i % ARRAY_LEN(prompts)], p);
         }
@@ -171,7 +171,7 @@ static void too_few_pages_only_cost_time(void **state)
     }
     for (uint32_t i = 0; i < 6; i++) {
         assert_int_equal(poor[i].finish, JOB_LENGTH);
-        assert_int_equal(poor[i].n_output, 40);
+        assert_int_equal(poor[i].n_output, 80);
         assert_string_equal(poor[i].text.ptr, rich[i].text.ptr);
         buf_deinit(&rich[i].text);
         buf_deinit(&poor[i].text);

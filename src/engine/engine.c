@@ -37,7 +37,7 @@ struct engine {
     struct engine_info info;
     struct weight_source *sources[WEIGHT_SOURCES_MAX];
     uint32_t n_sources;
-    struct gguf *gguf;
+    struct gguf *gguf; /* until everything is open */
     struct decoder *decoder;
     struct vocab *vocab;
     struct template *template;
@@ -90,8 +90,8 @@ static enum rc pick_backend(const struct engine_conf *conf, struct decoder_conf 
                        "machine",
                        conf->backend);
     }
-    uint32_t n_cpus = thread_cpus(NULL, 0);
-    out->backend_conf.n_threads = conf->n_threads > 0 ? conf->n_threads : MAX(n_cpus, 1u);
+    uint32_t n_cpus = MIN(MAX(thread_cpus(NULL, 0), 1u), (uint32_t)BACKEND_THREADS_MAX);
+    out->backend_conf.n_threads = conf->n_threads > 0 ? conf->n_threads : n_cpus;
     out->backend_conf.pin = conf->pin;
     out->progress = conf->progress;
     out->progress_ctx = conf->progress_ctx;
@@ -189,6 +189,9 @@ RC engine_open(struct engine **out, struct weight_source **sources, uint32_t n_s
         engine_close(e);
         return rc;
     }
+    /* What is needed was copied: the largest vocabularies have 40 MB of metadata. */
+    gguf_close(e->gguf);
+    e->gguf = NULL;
     *out = e;
     return RC_OK;
 }

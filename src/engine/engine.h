@@ -18,7 +18,7 @@ struct template; /* engine/token/template.h */
 
 struct engine_conf {
     const char *backend;       /* NULL = fastest available; "ref", "cpu" */
-    uint32_t n_threads;        /* 0 = one per usable core */
+    uint32_t n_threads;        /* 0 = one per usable core, at most BACKEND_THREADS_MAX */
     bool pin;                  /* pin compute threads */
     uint32_t context_tokens;   /* longest sequence, at most the model's own (RC_INVALID);
                                 * 0 = the model's own, at most ENGINE_CONTEXT_DEFAULT */

@@ -231,7 +231,7 @@ static void add_slots(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
     UNUSED(thread);
     for (size_t t = first; t < first + n; t++) {
         for (size_t k = t * j->m->n_used; k < (t + 1) * j->m->n_used; k++) {
-            j->c->k->floats->axpy(j->out + t * j->n_embd, r->outer + r->slot[k] * j->n_embd,
+            j->c->k->floats->axpy(j->out + t * j->n_embd, r->outer + (size_t)r->slot[k] * j->n_embd,
                                   r->weight[k], j->n_embd);
         }
     }

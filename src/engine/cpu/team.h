@@ -9,9 +9,9 @@
 #ifndef ENGINE_CPU_TEAM_H
 #define ENGINE_CPU_TEAM_H
 
-#include "base/err.h"
+#include "engine/tensor/backend.h"
 
-enum { TEAM_THREADS_MAX = 256, TEAM_SPIN_NS = 40000 };
+enum { TEAM_THREADS_MAX = BACKEND_THREADS_MAX, TEAM_SPIN_NS = 40000 };
 
 struct team;
 

@@ -28,7 +28,7 @@ struct decoder_memory {
     uint64_t weight_bytes, kv_bytes, workspace_bytes;
 };
 
-/* `g` and its sources must outlive the decoder. */
+/* The sources of `g` must outlive the decoder, `g` itself need not. */
 RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder_conf *conf,
                 struct err *err);
 /* NULL is allowed. */

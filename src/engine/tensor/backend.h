@@ -15,7 +15,7 @@
 #include "base/err.h"
 #include "engine/tensor/dtype.h"
 
-enum { KV_PAGE_TOKENS = 32 };
+enum { KV_PAGE_TOKENS = 32, BACKEND_THREADS_MAX = 256 };
 
 /* A matrix of n_rows outputs by n_cols inputs, n_experts of them one after the other (1 when it is
  * not an expert tensor). data is NULL when the model has no such tensor. */
@@ -115,7 +115,7 @@ struct moe {
 struct backend; /* one opened device */
 
 struct backend_conf {
-    uint32_t n_threads;  /* 0 = one per usable core */
+    uint32_t n_threads;  /* at most BACKEND_THREADS_MAX; 0 = one per usable core */
     uint32_t tokens_max; /* largest T of any call: workspace is allocated for it at once */
     bool pin;            /* pin the threads to their cores */
 };

@@ -71,11 +71,15 @@ static enum rc find_ends(struct sampler *s, const struct vocab *v, struct err *e
     if (!s->params.ignore_eos && s->params.min_tokens == 0) {
         return RC_OK;
     }
-    s->ends = mem_try_zalloc_array(s->n_vocab, sizeof(s->ends[0]));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        n += vocab_is_eog(v, (int32_t)i);
+    }
+    s->ends = mem_try_zalloc_array(n, sizeof(s->ends[0]));
     if (s->ends == NULL) {
         return err_set(err, RC_NOMEM, "no memory for a list of end tokens");
     }
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
+    for (uint32_t i = 0; s->n_ends < n; i++) {
         if (vocab_is_eog(v, (int32_t)i)) {
             s->ends[s->n_ends++] = (int32_t)i;
         }
@@ -157,14 +161,11 @@ static int32_t draw_any(struct sampler *s, const float *logits, float max)
     }
     double left = rng_unit(&s->rng) * sum;
     int32_t last = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        if (logits[i] > -INFINITY) {
-            last = (int32_t)i;
-            left -= weight(s, logits[i], max);
-            if (left < 0) {
-                break;
-            }
-        }
+    for (uint32_t i = 0; i < s->n_vocab && left >= 0; i++) {
+        double w = logits[i] > -INFINITY ? weight(s, logits[i], max) : 0;
+        /* Rounding may leave a rest behind the last token: it goes to one that had a chance. */
+        last = w > 0 ? (int32_t)i : last;
+        left -= w;
     }
     return last;
 }

@@ -36,7 +36,7 @@ struct sample_params {
 
 struct sample_candidate {
     int32_t token;
-    float logprob; /* natural log, of the model's own distribution */
+    float logprob; /* natural log, under the distribution before temperature and truncation */
 };
 
 struct sample_result {

@@ -263,6 +263,68 @@ static void same_seed_same_tokens(void **state)
     }
 }
 
+/* Settings at their ends, on logits that are ordinary, banned, infinite and no numbers. */
+static void extremes_choose_a_token_that_had_a_chance(void **state)
+{
+    (void)state;
+    const float rows[][5] = {
+        {-2.3025851f, -0.9162907f, -1.6094379f, -1.3862944f, -2.9957323f},
+        {-INFINITY, 1e30f, -INFINITY, -1e30f, -INFINITY},
+        {NAN, 3.0f, NAN, -INFINITY, 2.0f},
+        {0, INFINITY, 0, INFINITY, NAN},
+        {-INFINITY, -INFINITY, NAN, -INFINITY, -INFINITY},
+    };
+    const struct {
+        float temperature, top_p, min_p;
+        uint32_t top_k;
+        bool sharp; /* only the likeliest is left */
+    } settings[] = {
+        {1e-45f, 1, 0, 0, true},      {1e-30f, 0.9f, 0.1f, 3, true},   {1, 0, 0, 0, true},
+        {1, 1, 1, 0, true},           {1, 0, 1, UINT32_MAX, true},     {1, 1, 0, UINT32_MAX, false},
+        {100, 1, 1e-30f, 0, false},   {100, 0.99999994f, 0, 0, false}, {1, 1, 0, 1, true},
+        {1e-45f, 1e-45f, 1, 0, true},
+    };
+    for (size_t r = 0; r < ARRAY_LEN(rows); r++) {
+        for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+            struct sample_params p = plain(settings[i].temperature);
+            p.top_p = settings[i].top_p;
+            p.min_p = settings[i].min_p;
+            p.top_k = settings[i].top_k;
+            p.want_logprob = true;
+            p.n_top_logprobs = 20;
+            p.seed = r * 100 + i;
+            struct sample_result out = once(&p, rows[r]);
+            bool hopeless = r == 4;
+            assert_true(hopeless ? out.token == 0 : rows[r][out.token] > -INFINITY);
+            assert_true(!settings[i].sharp || hopeless || out.token == 1);
+            assert_true(out.n_top <= 5 && (r > 2 || out.logprob <= 0));
+        }
+    }
+}
+
+static void huge_counts_only_push_down(void **state)
+{
+    (void)state;
+    struct sample_params p = plain(0);
+    p.frequency_penalty = 2;
+    p.presence_penalty = 2;
+    p.repetition_penalty = 100;
+    struct sampler *s = make(&five, &p);
+    uint32_t seen[5] = {0};
+    for (int i = 0; i < 100000; i++) {
+        float copy[5];
+        memcpy(copy, known, sizeof(copy));
+        struct sample_result r;
+        sampler_next(s, copy, &r);
+        seen[r.token]++;
+        assert_true(isfinite(copy[r.token]));
+    }
+    for (int i = 0; i < 5; i++) {
+        assert_true(seen[i] > 19000); /* the penalties level all shares */
+    }
+    sampler_destroy(s);
+}
+
 static void nonsense_is_refused(void **state)
 {
     (void)state;
@@ -297,6 +359,8 @@ int main(void)
         cmocka_unit_test(biases_and_end_bans),
         cmocka_unit_test(logprobs_are_those_before_temperature),
         cmocka_unit_test(same_seed_same_tokens),
+        cmocka_unit_test(extremes_choose_a_token_that_had_a_chance),
+        cmocka_unit_test(huge_counts_only_push_down),
         cmocka_unit_test(nonsense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

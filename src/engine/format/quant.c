@@ -16,7 +16,9 @@
 struct quant_row {
     void (*decode)(const void *blocks, float *out, size_t n_blocks);
     void (*encode)(const float *in, const float *importance, void *blocks, size_t n_blocks);
-    float limit; /* largest magnitude that may be encoded */
+    /* Largest magnitude that may be encoded: what the type holds, and where the search for a scale
+     * can still sum cubes. */
+    float limit;
 };
 
 static const struct quant_row quant_rows[DTYPE_NUMBER_MAX] = {
@@ -24,7 +26,7 @@ static const struct quant_row quant_rows[DTYPE_NUMBER_MAX] = {
     ROW(F32, f32, FLT_MAX),        ROW(F16, f16, HALF_MAX),   ROW(BF16, bf16, 0x1.FEp127F),
     ROW(Q4_0, q4_0, HALF_MAX),     ROW(Q4_1, q4_1, HALF_MAX), ROW(Q5_0, q5_0, HALF_MAX),
     ROW(Q5_1, q5_1, HALF_MAX),     ROW(Q8_0, q8_0, HALF_MAX), ROW(IQ4_NL, iq4_nl, HALF_MAX),
-    ROW(MXFP4, mxfp4, 0x1p120F),   ROW(Q2_K, q2_k, HALF_MAX), ROW(Q3_K, q3_k, HALF_MAX),
+    ROW(MXFP4, mxfp4, 0x1p40F),    ROW(Q2_K, q2_k, HALF_MAX), ROW(Q3_K, q3_k, HALF_MAX),
     ROW(Q4_K, q4_k, HALF_MAX),     ROW(Q5_K, q5_k, HALF_MAX), ROW(Q6_K, q6_k, HALF_MAX),
     ROW(IQ4_XS, iq4_xs, HALF_MAX),
 #undef ROW

@@ -146,7 +146,7 @@ static void quant_refuses_what_a_type_cannot_hold(void **state)
     (void)state;
     static float in[256];
     static _Alignas(16) unsigned char blocks[256 * 4];
-    const float bad[] = {NAN, INFINITY, -INFINITY, 1e38F};
+    const float bad[] = {NAN, INFINITY, -INFINITY, 1e38F, -1e20F};
     for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
         enum dtype t = cases[c].type;
         for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -154,7 +154,7 @@ static void quant_refuses_what_a_type_cannot_hold(void **state)
             memset(in, 0, sizeof(in));
             in[200] = bad[i];
             struct err err = {0};
-            enum rc want = wide && i == 3 ? RC_OK : RC_INVALID;
+            enum rc want = wide && i >= 3 ? RC_OK : RC_INVALID;
             assert_int_equal(quant_quantize(t, in, blocks, 256, NULL, &err), want);
             assert_true(want == RC_OK || strstr(err.msg, "weight 200 is ") != NULL);
         }

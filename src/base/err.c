@@ -20,6 +20,15 @@ const struct err_row *err_row(enum rc rc)
     return &err_rows[idx];
 }
 
+/* A message is one line: what a file or a client named cannot move the cursor or forge a line. */
+static void err_make_one_line(char *msg)
+{
+    for (; *msg != '\0'; msg++) {
+        unsigned char c = (unsigned char)*msg;
+        *msg = c == '\n' || c == '\t' ? ' ' : c < 0x20 || c == 0x7F ? '?' : *msg;
+    }
+}
+
 enum rc err_set_at(struct err *err, enum rc code, const char *file, int line, const char *param,
                    const char *fmt, ...)
 {
@@ -33,6 +42,7 @@ enum rc err_set_at(struct err *err, enum rc code, const char *file, int line, co
     va_start(ap, fmt);
     vsnprintf(msg, sizeof(msg), fmt, ap);
     va_end(ap);
+    err_make_one_line(msg);
     char path[sizeof(err->param)];
     snprintf(path, sizeof(path), "%s", param != NULL ? param : "");
     err->code = code;
@@ -53,6 +63,7 @@ enum rc err_context(struct err *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(msg, sizeof(err->msg), fmt, ap);
     va_end(ap);
+    err_make_one_line(msg);
     size_t used = strlen(msg);
     snprintf(msg + used, sizeof(msg) - used, ": %s", err->msg);
     msg[sizeof(err->msg) - 1] = '\0';

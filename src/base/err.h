@@ -74,7 +74,8 @@ struct err {
 /* The row of a code; never NULL. */
 const struct err_row *err_row(enum rc rc);
 
-/* Fills *err (if not NULL) and returns `code`. `param` may be NULL. Message is cut to fit. */
+/* Fills *err (if not NULL) and returns `code`. `param` may be NULL. The message is cut to
+ * fit; control characters in it become spaces and question marks. */
 enum rc err_set_at(struct err *err, enum rc code, const char *file, int line, const char *param,
                    const char *fmt, ...) PRINTF_LIKE(6, 7);
 

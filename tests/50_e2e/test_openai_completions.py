@@ -1,4 +1,5 @@
 """The official `openai` Python package: plain completions."""
+import openai
 import pytest
 
 from budlib import MODEL, token_ids
@@ -70,6 +71,20 @@ def test_logprobs(client):
         assert at == offset and logprob <= 0 and len(top) == 3
         assert max(top, key=top.get) == token
         offset += len(token)
+
+
+def test_logprobs_of_the_prompt_are_refused(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, echo=True, logprobs=1)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "echo")
+
+
+def test_a_token_has_the_logprob_of_the_distribution(client):
+    """What is said of one token as the first to come agrees with what is said of it further on."""
+    lp = complete(client, max_tokens=2, logprobs=5).choices[0].logprobs
+    after = complete(client, prompt=PROMPT + lp.tokens[0], max_tokens=1, logprobs=5).choices[0].logprobs
+    assert after.tokens == lp.tokens[1:]
+    assert after.token_logprobs[0] == pytest.approx(lp.token_logprobs[1], abs=0.02)
 
 
 def test_stream(client):

@@ -173,6 +173,38 @@ def test_cancelled_stream_frees_the_server():
         assert line["gen_ai.usage.output_tokens"] < 450, "the work went on for nobody"
 
 
+def test_a_timeout_of_the_client_ends_the_work():
+    with Serve(*SLOW) as s, s.openai(timeout=0.5) as c:
+        with pytest.raises(openai.APITimeoutError):
+            chat(c, max_completion_tokens=900, extra_body={"ignore_eos": True},
+                 extra_headers={"X-Client-Request-Id": "timed-out"})
+        line = s.access("timed-out")
+        assert line["http.response.status_code"] == 499 and line["gen_ai.usage.output_tokens"] < 450
+
+
+def test_a_refusal_is_not_retried(served):
+    """The SDK retries by itself where a retry may help; a wrong request comes once."""
+    with served.openai(max_retries=2) as c:
+        with pytest.raises(openai.BadRequestError):
+            chat(c, temperature=9, extra_headers={"X-Client-Request-Id": "refused-once"})
+    served.access("refused-once")
+
+
+def test_answers_together_are_answers_alone(served):
+    import asyncio
+
+    asks = [[{"role": "user", "content": f"Write a story about a {who}."}] for who in
+            ("dog", "cat", "queen", "robot", "very old and very wise dragon who lives on a hill", "fox", "mouse", "bear")]
+
+    async def together():
+        async with openai.AsyncOpenAI(base_url=served.url + "/v1", api_key=served.key, max_retries=0) as c:
+            calls = [c.chat.completions.create(model=MODEL, messages=m, temperature=0, max_tokens=24) for m in asks]
+            return [text_of(reply) for reply in await asyncio.gather(*calls)]
+
+    with served.openai() as c:
+        assert asyncio.run(together()) == [text_of(chat(c, messages=m)) for m in asks]
+
+
 # ---- sampling ----
 
 

@@ -122,6 +122,10 @@ static enum rc cmd_chat_start(struct chat *c, const struct args *a, struct err *
     if (rc != RC_OK) {
         return rc;
     }
+    const char *why = engine_template_error(local_engine(c->local));
+    if (why[0] != '\0') {
+        return err_set(err, RC_UNSUPPORTED, "the model's chat template cannot be used: %s", why);
+    }
     if (engine_template(local_engine(c->local)) == NULL) {
         return err_set(err, RC_UNSUPPORTED,
                        "the model has no chat template: use 'bud run --raw' to continue a text");

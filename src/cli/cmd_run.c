@@ -49,7 +49,9 @@ static enum rc cmd_run_prompt(const struct args *a, struct buf *out, struct err 
 static enum rc cmd_run_encode(const struct args *a, const struct engine *e, struct str prompt,
                               struct arena *arena, struct token_list *out, struct err *err)
 {
-    if (args_has(a, "--raw") || engine_template(e) == NULL) {
+    /* A template that cannot be compiled is an error: going on without it would answer badly. */
+    bool none = engine_template(e) == NULL && engine_template_error(e)[0] == '\0';
+    if (args_has(a, "--raw") || none) {
         return prompt_encode_text(e, prompt, arena, out, err);
     }
     const char *system = args_str(a, "--system", NULL);

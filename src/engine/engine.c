@@ -23,6 +23,9 @@
  * Not here: the network (model/), page hand-out and scheduling (server/). */
 #include "engine/engine.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -85,10 +88,14 @@ static enum rc pick_backend(const struct engine_conf *conf, struct decoder_conf 
 {
     out->backend = backend_find(conf->backend);
     if (out->backend == NULL) {
+        char known[64] = "";
+        for (const struct backend_ops *const *b = backend_all(); *b != NULL; b++) {
+            size_t used = strlen(known);
+            (void)snprintf(known + used, sizeof(known) - used, " %s", (*b)->name);
+        }
         return err_set(err, RC_UNSUPPORTED,
-                       "backend \"%s\" is not in this build or not for this "
-                       "machine",
-                       conf->backend);
+                       "backend \"%s\" is not in this build or not for this machine; known are:%s",
+                       conf->backend, known);
     }
     uint32_t n_cpus = MIN(MAX(thread_cpus(NULL, 0), 1u), (uint32_t)BACKEND_THREADS_MAX);
     out->backend_conf.n_threads = conf->n_threads > 0 ? conf->n_threads : n_cpus;

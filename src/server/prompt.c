@@ -77,6 +77,11 @@ enum rc prompt_render(const struct engine *e, const struct prompt_chat *chat, st
                       struct str *out, struct err *err)
 {
     const struct template *t = engine_template(e);
+    if (t == NULL && engine_template_error(e)[0] != '\0') {
+        return err_set_param(err, RC_UNSUPPORTED, "messages",
+                             "the chat template of model %s cannot be used: %s",
+                             engine_info(e)->name, engine_template_error(e));
+    }
     if (t == NULL) {
         return err_set_param(err, RC_UNSUPPORTED, "messages",
                              "the model %s has no chat template: use /v1/completions",

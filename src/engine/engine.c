@@ -34,7 +34,11 @@
 #include "engine/token/template.h"
 
 /* A longer step would freeze every stream for seconds; a bigger pool is a typing mistake. */
-enum { ENGINE_BATCH_MAX = 1 << 16, ENGINE_KV_PAGES_MAX = 1 << 24 };
+enum { ENGINE_BATCH_MAX = 1 << 14, ENGINE_KV_PAGES_MAX = 1 << 24 };
+
+/* Backends count the heads of a batch in 32 bits; a head has at least two channels. */
+_Static_assert(MODELCONF_WIDTH_MAX / 2 * (uint64_t)ENGINE_BATCH_MAX < UINT32_MAX,
+               "heads of a batch");
 
 struct engine {
     struct engine_info info;

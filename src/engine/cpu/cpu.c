@@ -146,7 +146,7 @@ static enum rc cpu_weight_prepare(struct backend *b, struct weight *w, struct er
 {
     struct cpu *c = cpu_of(b);
     if (w->n_experts > 1) {
-        uint32_t rows = MAX(c->tokens_max * EXPERT_ROWS, (uint32_t)CPU_EXPERTS_USED_MAX);
+        uint32_t rows = MAX(c->tokens_max * EXPERT_ROWS, (uint32_t)BACKEND_EXPERTS_USED_MAX);
         if (rows > c->rows_max) {
             c->rows_max = rows;
             enum rc rc = alloc_threads(c, err);

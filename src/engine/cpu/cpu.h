@@ -11,8 +11,7 @@
 extern const struct backend_ops backend_cpu_ops;
 
 enum {
-    CPU_LINEARS_MAX = 8, /* sharing one input */
-    CPU_EXPERTS_USED_MAX = 64,
+    CPU_LINEARS_MAX = 8,    /* sharing one input */
     CPU_HEADS_PER_CALL = 8, /* query heads that one kernel call takes */
 };
 

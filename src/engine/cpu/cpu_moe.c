@@ -264,7 +264,7 @@ void backend_cpu_moe(struct backend *b, float *out, const float *in, const struc
                      uint32_t n_tokens)
 {
     struct cpu *c = cpu_of(b);
-    ASSERT(m->n_used > 0 && m->n_used <= CPU_EXPERTS_USED_MAX && m->n_used <= m->n_experts);
+    ASSERT(m->n_used > 0 && m->n_used <= BACKEND_EXPERTS_USED_MAX && m->n_used <= m->n_experts);
     ASSERT(m->n_experts <= c->moe.n_experts && m->gate->n_rows <= c->moe.wide);
     ASSERT(m->down->n_rows == m->router->n_cols && m->gate->n_rows == m->up->n_rows);
     size_t n_embd = m->router->n_cols;

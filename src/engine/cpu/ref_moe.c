@@ -8,8 +8,6 @@
 
 #include "base/assert.h"
 
-enum { REF_EXPERTS_USED_MAX = 64 };
-
 struct choice {
     uint32_t expert;
     double weight;
@@ -88,10 +86,10 @@ static float expert_dot(struct ref *r, const struct weight *w, struct vec bias, 
 void ref_moe(struct backend *b, float *out, const float *in, const struct moe *m, uint32_t n_tokens)
 {
     struct ref *r = ref_of(b);
-    struct choice best[REF_EXPERTS_USED_MAX];
+    struct choice best[BACKEND_EXPERTS_USED_MAX];
     uint32_t n_embd = m->router->n_cols;
     uint32_t n_ff = m->gate->n_rows;
-    ASSERT(m->n_used <= REF_EXPERTS_USED_MAX && m->n_used <= m->n_experts);
+    ASSERT(m->n_used <= BACKEND_EXPERTS_USED_MAX && m->n_used <= m->n_experts);
     ASSERT(m->n_experts <= r->n_scores && n_ff <= r->n_expert);
     for (uint32_t t = 0; t < n_tokens; t++) {
         const float *x = in + (size_t)t * n_embd;

@@ -320,7 +320,7 @@ static enum rc read_experts(struct reader *r, struct modelconf *c)
     if (c->n_experts == 0) {
         return RC_OK;
     }
-    uint32_t used_max = MIN(c->n_experts, (uint32_t)MODELCONF_EXPERTS_USED_MAX);
+    uint32_t used_max = MIN(c->n_experts, (uint32_t)BACKEND_EXPERTS_USED_MAX);
     rc = read_u32(r, (struct u32_key){"expert_used_count", 0, 1, used_max}, &c->n_experts_used);
     if (rc != RC_OK) {
         return rc;

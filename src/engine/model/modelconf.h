@@ -15,7 +15,6 @@ enum {
     MODELCONF_WIDTH_MAX = 1 << 18, /* channels, ffn width, heads * D */
     MODELCONF_HEAD_MAX = 1024,     /* D */
     MODELCONF_EXPERTS_MAX = 1024,
-    MODELCONF_EXPERTS_USED_MAX = 64,
     MODELCONF_VOCAB_MAX = 1 << 22,
     MODELCONF_CONTEXT_MAX = 1 << 24,
 };

@@ -15,7 +15,11 @@
 #include "base/err.h"
 #include "engine/tensor/dtype.h"
 
-enum { KV_PAGE_TOKENS = 32, BACKEND_THREADS_MAX = 256 };
+enum {
+    KV_PAGE_TOKENS = 32,
+    BACKEND_THREADS_MAX = 256,
+    BACKEND_EXPERTS_USED_MAX = 64, /* of one token */
+};
 
 /* A matrix of n_rows outputs by n_cols inputs, n_experts of them one after the other (1 when it is
  * not an expert tensor). data is NULL when the model has no such tensor. */

@@ -443,7 +443,7 @@ def conversation(rng):
         turns += smalltalk.exchange(rng)
     f, pair = ask_anything(rng) if roll < 0.17 else ask_and_tell(rng)
     turns += pair
-    while rng.random() < 0.24 and len(turns) < 9:
+    while rng.random() < 0.18 and len(turns) < 9:
         if rng.random() < 0.25:
             f, pair = ask_and_tell(rng)
             turns += pair

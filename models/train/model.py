@@ -1,4 +1,4 @@
-"""The network: a llama decoder (RMSNorm, interleaved rotary pairs, SwiGLU, tied embeddings).
+"""The network: a llama decoder (RMSNorm, interleaved rotary pairs, SwiGLU).
 
 Shapes: B batch, T tokens, C channels, H heads, D head size, V vocabulary. Weights are named as GGUF
 names them, so that export.py writes them as they stand: rotation works on neighbouring pairs, the
@@ -19,7 +19,7 @@ class Shape:
     channels: int = 256
     layers: int = 4
     heads: int = 8
-    feed_forward: int = 768
+    feed_forward: int = 512
     context: int = 1024
     rope_base: float = 10000.0
     norm_eps: float = 1e-5
@@ -72,20 +72,25 @@ class Decoder(nn.Module):
         self.token_embd = nn.Embedding(shape.vocab, shape.channels)
         self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.output_norm = nn.RMSNorm(shape.channels, eps=shape.norm_eps)
+        self.output = nn.Linear(shape.channels, shape.vocab, bias=False)
         self.init_weights()
 
     @torch.no_grad()
     def init_weights(self):
-        """Attention begins as a copier: values and output are each other's transpose (what a head looks
-        at, it says), queries and keys are equal (like looks at like). A story repeats its names and nouns
-        all the time; from the usual random start, copying them is learned only after millions of tokens.
+        """The network begins as a copier. Embeddings are large, so that a word stays recognisable in the
+        residual stream; the output starts as their small copy; values and attention output are each
+        other's transpose (what a head looks at, it says); queries equal keys (like looks at like).
+        A story repeats its names and nouns all the time; from the usual small random start nothing was
+        copied after two million tokens.
         """
-        for name, p in self.named_parameters():
+        for p in self.parameters():
             if p.dim() == 2:
-                nn.init.normal_(p, std=0.02)
+                nn.init.normal_(p, std=0.03)
+        nn.init.normal_(self.token_embd.weight, std=1.0)
+        self.output.weight.copy_(0.02 * self.token_embd.weight)
         for block in self.blk:
             nn.init.orthogonal_(block.attn_v.weight)
-            block.attn_output.weight.copy_(0.25 * block.attn_v.weight.T)
+            block.attn_output.weight.copy_(0.5 * block.attn_v.weight.T)
             block.attn_k.weight.copy_(block.attn_q.weight)
             block.ffn_down.weight.mul_((2 * self.shape.layers) ** -0.5)
 
@@ -99,10 +104,12 @@ class Decoder(nn.Module):
 
     def forward(self, ids):
         """Logits [B, T, V]."""
-        return self.hidden(ids) @ self.token_embd.weight.T
+        return self.output(self.hidden(ids))
 
-    def loss(self, ids, targets):
-        """Mean cross entropy where targets [B, T] are not -1; logits are made for those rows alone."""
+    def loss(self, ids, targets, weights):
+        """Weighted and plain mean cross entropy where targets [B, T] are not -1; other rows get no logits."""
         want = targets.flatten() >= 0
-        rows = self.hidden(ids).flatten(0, 1)[want]
-        return F.cross_entropy(rows @ self.token_embd.weight.T, targets.flatten()[want])
+        logits = self.output(self.hidden(ids).flatten(0, 1)[want])
+        each = F.cross_entropy(logits, targets.flatten()[want], reduction="none")
+        w = weights.flatten()[want]
+        return (each * w).sum() / w.sum(), each.detach().mean()

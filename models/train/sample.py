@@ -18,8 +18,9 @@ import jinja2
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch.nn import functional as F
 
-from model import Decoder, Shape
+from model import Decoder, Shape, rotate, rotation
 
 HERE = Path(__file__).parent
 ANSWER_TOKENS_MAX = 400
@@ -55,15 +56,37 @@ class StoryModel:
         tok.add_special_tokens([AddedToken(t, special=True) for t, k in zip(vocab, types) if k == 3])
         return tok
 
+    def next_logits(self, ids, cache):
+        """Logits [V] after `ids`, which follow what the cache holds: one (keys, values) a layer."""
+        past = cache[0][0].shape[2] if cache else 0
+        cos, sin = (a[past:] for a in rotation(self.net.shape, past + len(ids)))
+        x = self.net.token_embd(torch.tensor([ids]))
+        for i, blk in enumerate(self.net.blk):
+            h = blk.attn_norm(x)
+            q, k, v = (lin(h).view(1, len(ids), blk.heads, -1).transpose(1, 2)
+                       for lin in (blk.attn_q, blk.attn_k, blk.attn_v))
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            if past:
+                k, v = torch.cat((cache[i][0], k), 2), torch.cat((cache[i][1], v), 2)
+                cache[i] = (k, v)
+            else:
+                cache.append((k, v))
+            a = F.scaled_dot_product_attention(q, k, v, is_causal=past == 0)
+            x = x + blk.attn_output(a.transpose(1, 2).reshape(1, len(ids), -1))
+            h = blk.ffn_norm(x)
+            x = x + blk.ffn_down(F.silu(blk.ffn_gate(h)) * blk.ffn_up(h))
+        return self.net.output(self.net.output_norm(x[0, -1]))
+
     @torch.no_grad()
     def answer(self, messages, temp=0.0, seed=1, raw=None):
         """(text, whether it ended by itself)"""
         rng = torch.Generator().manual_seed(seed)
         text = raw or self.template.render(messages=messages, add_generation_prompt=True)
         ids = self.tok.encode(text).ids
-        start = len(ids)
+        start, cache, fed = len(ids), [], 0
         while len(ids) - start < ANSWER_TOKENS_MAX:
-            logits = self.net(torch.tensor([ids]))[0, -1]
+            logits = self.next_logits(ids[fed:], cache)
+            fed = len(ids)
             token = int(logits.argmax()) if temp == 0 else int(
                 torch.multinomial(torch.softmax(logits / temp, 0), 1, generator=rng))
             if token == self.eos:
@@ -92,6 +115,7 @@ def check(story, temp, seed):
 
 
 def main():
+    torch.set_num_threads(1)
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("prompt", nargs="*")
     ap.add_argument("--model", default=str(HERE.parent / "bud-story-4m.gguf"))

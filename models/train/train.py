@@ -8,7 +8,12 @@ Conversations of like length share a batch, padded at the end, each starting at 
 when it is used: none sees another.
 """
 
-import argparse
+import os
+
+# Threads that wait must sleep, not spin: spinning halves the speed on a machine with other work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse  # noqa: E402
 import csv
 import random
 import time
@@ -16,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 import corpus
 import tokenizer
@@ -23,12 +29,13 @@ from model import Decoder, Shape
 from muon import Muon
 
 HERE = Path(__file__).parent
-WARMUP, DECAY = 60, 0.35
+WARMUP, DECAY = 60, 0.5        # steps; share of the steps
+RARE, REPEAT, FOCUS = 0.003, 3.0, 0.35   # copying weighs more in the first FOCUS of the steps
 POOL = 512                    # batches are made of conversations sorted by length within such a pool
 
 
 def encode(seed, count, context):
-    """[(ids, targets)] of the training conversations."""
+    """[(ids, targets)] of the training conversations; a target of -1 is not learned."""
     tok = tokenizer.load()
     out = []
     for conv in corpus.conversations(seed, count):
@@ -37,6 +44,23 @@ def encode(seed, count, context):
             targets = [t if m else -1 for t, m in zip(ids[1:], mine[1:])]
             out.append((np.array(ids[:-1], np.int32), np.array(targets, np.int32)))
     return out
+
+
+def rare_tokens(docs, vocab):
+    """Which tokens make up less than RARE of what is learned: names, nouns."""
+    count = np.zeros(vocab, np.int64)
+    for _, targets in docs:
+        np.add.at(count, targets[targets >= 0], 1)
+    return count < RARE * count.sum()
+
+
+def copy_weights(ids, targets, rare):
+    """REPEAT for a rare target that the conversation has already said, 1 for all others."""
+    first = {}
+    for at, token in enumerate(ids.tolist()):
+        first.setdefault(token, at)
+    said = np.array([first.get(t, len(ids)) <= at for at, t in enumerate(targets.tolist())])
+    return np.where(said & rare[targets], REPEAT, 1.0).astype(np.float32)
 
 
 def batches(docs, tokens, seed):
@@ -57,37 +81,46 @@ def batches(docs, tokens, seed):
     return out
 
 
-def tensors(batch):
+def tensors(batch, rare):
     width = max(len(ids) for ids, _ in batch)
     ids = np.zeros((len(batch), width), np.int64)
     targets = np.full((len(batch), width), -1, np.int64)
+    weights = np.ones((len(batch), width), np.float32)
     for row, (i, t) in enumerate(batch):
         ids[row, :len(i)], targets[row, :len(t)] = i, t
-    return torch.from_numpy(ids), torch.from_numpy(targets)
+        weights[row, :len(i)] = copy_weights(i, t, rare)
+    return torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(weights)
 
 
 def optimizers(net, lr):
+    """[(optimizer, its highest learning rate)]"""
     matrices = [p for n, p in net.named_parameters() if p.dim() == 2 and n.startswith("blk")]
-    rest = [p for n, p in net.named_parameters() if p.dim() != 2 or not n.startswith("blk")]
-    return [Muon(matrices, lr=lr, weight_decay=0.02),
-            torch.optim.AdamW(rest, lr=lr * 0.3, betas=(0.9, 0.98), weight_decay=0.0)]
+    norms = [p for p in net.parameters() if p.dim() == 1]
+    adam = {"betas": (0.9, 0.98), "weight_decay": 0.0}
+    return [(Muon(matrices, lr=lr, weight_decay=0.02), lr),
+            (torch.optim.AdamW([net.token_embd.weight], **adam), lr * 0.5),
+            (torch.optim.AdamW([net.output.weight], **adam), lr * 0.1),
+            (torch.optim.AdamW(norms, **adam), lr * 0.3)]
 
 
 def scale(step, steps):
     return min(1.0, (step + 1) / WARMUP, max(0.02, (steps - step) / (DECAY * steps)))
 
 
-def held_loss(net, docs):
-    """Loss on conversations made with another seed."""
-    net.eval()
-    with torch.no_grad():
-        losses = [float(net.loss(*tensors(b))) for b in batches(docs, 4096, 0)]
-    net.train()
-    return sum(losses) / len(losses)
+@torch.no_grad()
+def held_loss(net, docs, rare):
+    """Loss on conversations made with another seed: all that is learned, and the repeated rare words alone."""
+    total, repeated = [], []
+    for batch in batches(docs, 4096, 0):
+        ids, targets, weights = tensors(batch, rare)
+        each = F.cross_entropy(net(ids).transpose(1, 2), targets.clamp(min=0), reduction="none")
+        total.append(each[targets >= 0])
+        repeated.append(each[(targets >= 0) & (weights > 1)])
+    return float(torch.cat(total).mean()), float(torch.cat(repeated).mean())
 
 
 def save(run, net, opts, step, seconds, note):
-    state = {"model": net.state_dict(), "opts": [o.state_dict() for o in opts], "step": step,
+    state = {"model": net.state_dict(), "opts": [o.state_dict() for o, _ in opts], "step": step,
              "seconds": seconds, "shape": net.shape.dict(), "note": note}
     tmp = run / "last.tmp"
     torch.save(state, tmp)
@@ -98,13 +131,13 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("--run", type=Path, default=HERE / "run")
     ap.add_argument("--steps", type=int, default=3000)
-    ap.add_argument("--batch", type=int, default=4096, help="tokens in a step, padding included")
+    ap.add_argument("--batch", type=int, default=2048, help="tokens in a step, padding included")
     ap.add_argument("--count", type=int, default=60000, help="conversations to write")
     ap.add_argument("--layers", type=int, default=Shape.layers)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--lr", type=float, default=0.02)
     ap.add_argument("--minutes", type=float, default=1e9, help="stop after this long, to resume later")
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--threads", type=int, default=1)
     args = ap.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -116,40 +149,44 @@ def main():
     if (args.run / "last.pt").exists():
         state = torch.load(args.run / "last.pt")
         net.load_state_dict(state["model"])
-        for opt, s in zip(opts, state["opts"]):
+        for (opt, _), s in zip(opts, state["opts"]):
             opt.load_state_dict(s)
         step, spent = state["step"], state["seconds"]
     note = {"seed": args.seed, "batch": args.batch, "steps": args.steps, "lr": args.lr}
-    plan = batches(encode(args.seed, args.count, net.shape.context), args.batch, args.seed)
-    held = encode(args.seed + 10**6, 200, net.shape.context)
+    docs = encode(args.seed, args.count, net.shape.context)
+    rare = rare_tokens(docs, net.shape.vocab)
+    plan = batches(docs, args.batch, args.seed)
+    held = encode(args.seed + 10**6, 60, net.shape.context)
     print(f"{sum(p.numel() for p in net.parameters())} parameters, {len(plan)} batches", flush=True)
 
     begun, mark, seen, total = time.time(), time.time(), 0, 0.0
     while step < args.steps:
-        for opt, lr in zip(opts, (args.lr, args.lr * 0.3)):
+        for opt, lr in opts:
             for group in opt.param_groups:
                 group["lr"] = lr * scale(step, args.steps)
-        ids, targets = tensors(plan[step % len(plan)])
-        loss = net.loss(ids, targets)
+        ids, targets, weights = tensors(plan[step % len(plan)], rare)
+        if step > FOCUS * args.steps:
+            weights.fill_(1.0)
+        loss, plain = net.loss(ids, targets, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for opt in opts:
+        for opt, _ in opts:
             opt.step()
             opt.zero_grad()
         step += 1
         seen += ids.numel()
-        total += float(loss.detach())
+        total += float(plain)
         if step % 25 == 0:
             now = time.time()
             print(f"step {step} loss {total / 25:.4f} {seen / (now - mark):.0f} tokens/s", flush=True)
             mark, seen, total = now, 0, 0.0
         stop = step == args.steps or time.time() - begun > args.minutes * 60
-        if step % 100 == 0 or stop:
+        if step % 50 == 0 or stop:
             seconds = spent + time.time() - begun
-            value = held_loss(net, held)
+            value, repeated = held_loss(net, held, rare)
             with open(args.run / "loss.csv", "a", newline="") as f:
-                csv.writer(f).writerow([step, f"{value:.4f}", f"{seconds:.0f}"])
-            print(f"step {step} held-out loss {value:.4f}", flush=True)
+                csv.writer(f).writerow([step, f"{value:.4f}", f"{repeated:.4f}", f"{seconds:.0f}"])
+            print(f"step {step} held-out loss {value:.4f} repeated {repeated:.4f}", flush=True)
             save(args.run, net, opts, step, seconds, note)
             mark = time.time()
         if stop:

@@ -28,6 +28,7 @@ static const struct args_row cmd_server_options[] = {
 struct cmd_server_run {
     struct loop *loop;
     struct server *server;
+    bool draining;
     struct err err; /* why it ended; RC_OK = it was asked to */
     char paths[STEP_MODELS_MAX][PATH_MAX];
     struct server_model_conf models[STEP_MODELS_MAX];
@@ -115,6 +116,11 @@ static void cmd_server_on_signal(void *ctx, int signum)
 {
     UNUSED(signum);
     struct cmd_server_run *r = ctx;
+    if (r->draining) {
+        loop_stop(r->loop); /* asked twice: at once */
+        return;
+    }
+    r->draining = true;
     server_drain(r->server, CMD_SERVER_DRAIN_MS, cmd_server_stop, r);
 }
 
@@ -137,9 +143,12 @@ static enum rc cmd_server_start(struct cmd_server_run *r, const struct args *a, 
 {
     enum rc rc = loop_create(&r->loop, clock_system(), err);
     rc = rc == RC_OK ? loop_signal(r->loop, SIGTERM, cmd_server_on_signal, r, err) : rc;
-    rc = rc == RC_OK ? loop_signal(r->loop, SIGINT, cmd_server_on_signal, r, err) : rc;
     if (rc == RC_OK && args_has(a, "--lifeline")) {
+        /* Ctrl-C reaches the whole foreground group: what ends here, and when, the parent says. */
+        signal(SIGINT, SIG_IGN);
         rc = process_watch_parent(r->loop, cmd_server_stop, r, err);
+    } else if (rc == RC_OK) {
+        rc = loop_signal(r->loop, SIGINT, cmd_server_on_signal, r, err);
     }
     r->conf.on_ready = cmd_server_on_ready;
     r->conf.ctx = r;

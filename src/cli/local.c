@@ -190,7 +190,6 @@ static enum job_finish local_follow(struct local *l, struct job *job,
             if (update.finish != JOB_RUNNING) {
                 return update.finish;
             }
-            step_resume(l->step);
         }
         if (local_interrupted && !told) {
             told = true;

@@ -1,9 +1,9 @@
 /* intake.c: from an HTTP request to jobs.
  *
- *   body ──parse──> typed request ──worker: template, tokens──> lengths checked ──> jobs submitted
+ *   body ──worker: parse, template, tokens──> lengths checked ──> jobs submitted
  *
- * The head alone decides the route; the body is collected, parsed on the loop (its size is
- * bounded), rendered and tokenized on a worker, since a long prompt may take many milliseconds. */
+ * The head alone decides the route; the body is collected on the loop, and parsed, rendered and
+ * tokenized on a worker, since a long one may take many milliseconds. */
 #include <stdio.h>
 
 #include "api/fail.h"
@@ -17,14 +17,25 @@
 enum {
     INTAKE_ARENA_BYTES_MAX = 768 << 20, /* parsed body, rendered text and tokens of a request */
     INTAKE_NEWS_BYTES_MAX = 64 << 20,
+    INTAKE_SLOW_BYTES = 1 << 20, /* a body over this counts as slow work */
 };
 
 /* What the API lets through, the sampler and the matcher take: they assert it. */
 _Static_assert((int)API_STOPS_MAX <= (int)STOP_STRINGS_MAX, "every stop string has a place");
 _Static_assert((int)API_STOP_BYTES_MAX <= (int)STOP_BYTES_MAX, "the longest stop string fits");
-_Static_assert((int)API_TOP_LOGPROBS_MAX <= (int)SAMPLE_TOP_LOGPROBS_MAX, "every alternative has a place");
+_Static_assert((int)API_TOP_LOGPROBS_MAX <= (int)SAMPLE_TOP_LOGPROBS_MAX,
+               "every alternative has a place");
 
 /* ---- life ---- */
+
+/* The parsed request is of no more use. May be called twice. */
+static void request_release_input(struct request *r)
+{
+    r->server->bodies_bytes -= r->body.len;
+    buf_deinit(&r->body);
+    arena_deinit(&r->arena);
+    r->prompts = NULL;
+}
 
 void request_put(struct request *r)
 {
@@ -38,8 +49,7 @@ void request_put(struct request *r)
         mem_free(r->choices[i].tokens);
     }
     mem_free(r->choices);
-    buf_deinit(&r->body);
-    arena_deinit(&r->arena);
+    request_release_input(r);
     arena_deinit(&r->news);
     struct server *s = r->server;
     mem_free(r);
@@ -167,6 +177,9 @@ static enum rc intake_start(struct request *r, struct err *err)
         return err_set(err, RC_TOO_LARGE, "the request is too large");
     }
     r->n_choices = r->n_prompts * g->n;
+    for (uint32_t i = 0; i < r->n_prompts; i++) {
+        r->n_prompt_tokens += r->prompts[i].n;
+    }
     for (uint32_t i = 0; i < r->n_choices; i++) {
         r->choices[i] = (struct choice){.request = r, .index = i};
         buf_init(&r->choices[i].text, PROMPT_TEXT_BYTES_MAX);
@@ -175,6 +188,10 @@ static enum rc intake_start(struct request *r, struct err *err)
     intake_job_params(r, &params, biases, stop_tokens);
     for (uint32_t i = 0; i < r->n_choices && rc == RC_OK; i++) {
         rc = intake_start_choice(r, &r->choices[i], &params, err);
+    }
+    bool echo = r->kind == API_KIND_COMPLETION && r->complete.echo;
+    if (rc == RC_OK && !echo) {
+        request_release_input(r);
     }
     return rc;
 }
@@ -251,40 +268,6 @@ static enum rc intake_encode_complete(struct request *r, struct err *err)
     return rc;
 }
 
-static void intake_work(void *ctx)
-{
-    struct request *r = ctx;
-    r->prompts = arena_alloc_array(&r->arena, r->n_prompts, sizeof(*r->prompts));
-    r->prompt_texts = arena_alloc_array(&r->arena, r->n_prompts, sizeof(*r->prompt_texts));
-    enum rc rc = RC_OK;
-    if (r->prompts == NULL || r->prompt_texts == NULL) {
-        rc = err_set(&r->err, RC_TOO_LARGE, "the request is too large");
-    } else if (r->kind == API_KIND_CHAT) {
-        rc = intake_encode_chat(r, &r->err);
-    } else {
-        rc = intake_encode_complete(r, &r->err);
-    }
-    ASSERT(rc == r->err.code);
-}
-
-static void intake_work_done(void *ctx, enum rc rc)
-{
-    struct request *r = ctx;
-    if (rc != RC_OK) {
-        rc = err_set(&r->err, RC_UNAVAILABLE, "the server is stopping");
-    }
-    rc = r->err.code;
-    if (r->x != NULL && rc == RC_OK) {
-        rc = intake_start(r, &r->err);
-    }
-    if (rc != RC_OK) {
-        reply_fail(r, &r->err);
-    }
-    request_put(r);
-}
-
-/* ---- the body ---- */
-
 static enum rc intake_parse(struct request *r, struct err *err)
 {
     enum rc rc;
@@ -317,26 +300,73 @@ static enum rc intake_parse(struct request *r, struct err *err)
     return RC_OK;
 }
 
+static enum rc intake_encode(struct request *r, struct err *err)
+{
+    r->prompts = arena_alloc_array(&r->arena, r->n_prompts, sizeof(*r->prompts));
+    r->prompt_texts = arena_alloc_array(&r->arena, r->n_prompts, sizeof(*r->prompt_texts));
+    if (r->prompts == NULL || r->prompt_texts == NULL) {
+        return err_set(err, RC_TOO_LARGE, "the request is too large");
+    }
+    return r->kind == API_KIND_CHAT ? intake_encode_chat(r, err) : intake_encode_complete(r, err);
+}
+
+/* Of the server it reads only what stays as it is once the models are loaded. */
+static void intake_work(void *ctx)
+{
+    struct request *r = ctx;
+    r->work_rc = intake_parse(r, &r->err);
+    r->work_rc = r->work_rc == RC_OK ? intake_encode(r, &r->err) : r->work_rc;
+}
+
+static void intake_work_done(void *ctx, enum rc rc)
+{
+    struct request *r = ctx;
+    rc = rc == RC_OK ? r->work_rc : err_set(&r->err, RC_UNAVAILABLE, "the server is stopping");
+    if (r->x != NULL && rc == RC_OK) {
+        rc = intake_start(r, &r->err);
+    }
+    if (rc != RC_OK) {
+        reply_fail(r, &r->err);
+    }
+    request_put(r);
+}
+
+/* ---- the body ---- */
+
 static void intake_on_body(void *ctx, struct str bytes)
 {
     struct request *r = ctx;
+    if (r->failed) {
+        return;
+    }
+    size_t before = r->body.len;
     buf_add_str(&r->body, bytes);
+    r->server->bodies_bytes += r->body.len - before;
+    if (r->server->bodies_bytes > r->server->conf.bodies_bytes_max) {
+        struct err err;
+        err_set(&err, RC_OVERLOADED, "Too many large requests are in work.");
+        reply_fail(r, &err);
+        request_release_input(r);
+    }
 }
 
 static void intake_on_body_end(void *ctx, enum rc rc)
 {
     struct request *r = ctx;
     struct err err = {0};
+    if (r->failed) {
+        return;
+    }
     if (rc == RC_TOO_LARGE || (rc == RC_OK && !buf_ok(&r->body))) {
         rc = err_set(&err, RC_TOO_LARGE, "The request body is larger than %d bytes.",
                      SERVER_BODY_BYTES_MAX);
     } else if (rc != RC_OK) {
         rc = err_set(&err, rc, "The request body did not arrive whole.");
     } else {
-        rc = intake_parse(r, &err);
-    }
-    if (rc == RC_OK) {
-        struct loop_job job = {.run = intake_work, .done = intake_work_done, .ctx = r};
+        struct loop_job job = {.run = intake_work,
+                               .done = intake_work_done,
+                               .ctx = r,
+                               .slow = r->body.len > INTAKE_SLOW_BYTES};
         rc = loop_work_start(NULL, r->server->loop, &job, &err);
         r->n_holds += rc == RC_OK ? 1 : 0;
     }
@@ -380,6 +410,11 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
         .on_close = intake_on_close,
     };
     struct err err = {0};
+    if (s->n_requests >= s->conf.requests_max) {
+        err_set(&err, RC_OVERLOADED, "Too many requests are in work.");
+        reply_send_error(x, &err);
+        return;
+    }
     struct request *r = mem_try_zalloc(sizeof(*r));
     if (r == NULL) {
         err_set(&err, RC_NOMEM, "out of memory for a request");
@@ -391,9 +426,7 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
     r->kind = kind;
     r->n_holds = 1; /* the exchange's */
     s->n_requests++;
-    const struct clock *clock = loop_clock(s->loop);
-    r->created_s = clock_wall_s(clock);
-    r->started_ns = clock_mono_ns(clock);
+    r->created_s = clock_wall_s(loop_clock(s->loop));
     arena_init(&r->arena, INTAKE_ARENA_BYTES_MAX);
     arena_init(&r->news, INTAKE_NEWS_BYTES_MAX);
     buf_init(&r->body, SERVER_BODY_BYTES_MAX);

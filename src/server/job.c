@@ -96,7 +96,7 @@ void *job_reader(const struct job *j)
 
 /* ---- the reader's end ---- */
 
-void job_take(struct job *j, struct job_update *out)
+bool job_take(struct job *j, struct job_update *out)
 {
     pthread_mutex_lock(&j->lock);
     struct job_side *side = &j->sides[j->filling];
@@ -104,6 +104,8 @@ void job_take(struct job *j, struct job_update *out)
     j->sides[j->filling].n_tokens = 0;
     buf_reset(&j->sides[j->filling].text);
     j->queued = false;
+    bool was_paused = j->paused;
+    j->paused = false;
     *out = (struct job_update){
         .text = buf_str(&side->text),
         .tokens = side->tokens,
@@ -115,6 +117,7 @@ void job_take(struct job *j, struct job_update *out)
         .first_token_ns = j->first_token_ns,
     };
     pthread_mutex_unlock(&j->lock);
+    return was_paused;
 }
 
 /* ---- the engine's end ---- */
@@ -138,6 +141,12 @@ static void job_add_tokens(struct job_side *side, const struct job_token *tokens
     side->n_tokens += n;
 }
 
+static bool job_is_behind(const struct job *j)
+{
+    const struct job_side *side = &j->sides[j->filling];
+    return side->text.len > JOB_PENDING_BYTES_MAX || side->n_tokens > JOB_PENDING_TOKENS_MAX;
+}
+
 bool job_put(struct job *j, const struct job_news *news, struct ring *updates)
 {
     pthread_mutex_lock(&j->lock);
@@ -151,7 +160,7 @@ bool job_put(struct job *j, const struct job_news *news, struct ring *updates)
     if (j->first_token_ns == 0 && news->n_sampled > 0) {
         j->first_token_ns = news->now_ns;
     }
-    j->paused = side->text.len > JOB_PENDING_BYTES_MAX;
+    j->paused = job_is_behind(j);
     bool ready = !j->paused;
     job_queue(j, updates);
     pthread_mutex_unlock(&j->lock);
@@ -174,7 +183,7 @@ void job_finish(struct job *j, enum job_finish finish, const struct err *err, st
 bool job_has_caught_up(struct job *j)
 {
     pthread_mutex_lock(&j->lock);
-    bool caught_up = j->sides[j->filling].text.len <= JOB_PENDING_BYTES_MAX / 2;
+    bool caught_up = !job_is_behind(j);
     pthread_mutex_unlock(&j->lock);
     return caught_up;
 }

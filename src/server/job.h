@@ -12,6 +12,7 @@
 
 enum {
     JOB_PENDING_BYTES_MAX = 256 * 1024, /* text not yet taken; past it the sequence pauses */
+    JOB_PENDING_TOKENS_MAX = 128,       /* token records not yet taken; as above */
 };
 
 enum job_finish {

@@ -27,7 +27,7 @@ struct job {
     uint32_t n_output;
     enum job_finish finish;
     bool queued; /* stands in the ring of updates */
-    bool paused; /* pending bytes are over the limit */
+    bool paused; /* too much was pending at the last put; cleared by the take */
     struct err err;
     uint64_t first_token_ns;
 };
@@ -41,8 +41,8 @@ struct job_news {
     uint64_t now_ns;
 };
 
-/* Reader, through step_take: moves what is new out. */
-void job_take(struct job *j, struct job_update *out);
+/* Reader, through step_take: moves what is new out. True when the sequence has paused for it. */
+bool job_take(struct job *j, struct job_update *out);
 /* Engine thread. False when the reader is behind: pause the sequence. */
 bool job_put(struct job *j, const struct job_news *news, struct ring *updates);
 /* Engine thread; the job is the reader's afterwards and must not be touched. */

@@ -9,7 +9,8 @@
 #include "net/http_route.h"
 #include "server/request.h"
 
-enum { REPLY_BYTES_MAX = 128 << 20 };
+/* Of one write: below what a connection takes (CONN_WRITE_BYTES_MAX). */
+enum { REPLY_BYTES_MAX = 48 << 20 };
 
 /* ---- whole replies ---- */
 
@@ -47,7 +48,7 @@ static struct api_head reply_head(const struct request *r)
     return (struct api_head){
         .kind = r->kind,
         .id = str_from(r->id),
-        .model = r->gen->model,
+        .model = r->model->id,
         .created = r->created_s,
         .include_usage = r->gen->include_usage,
     };
@@ -70,16 +71,14 @@ static enum api_finish reply_finish(enum job_finish finish)
 
 static struct api_usage reply_usage(const struct request *r)
 {
-    struct api_usage usage = {0};
-    for (uint32_t i = 0; i < r->n_prompts; i++) {
-        usage.prompt_tokens += r->prompts[i].n;
-    }
+    struct api_usage usage = {.prompt_tokens = r->n_prompt_tokens};
     for (uint32_t i = 0; i < r->n_choices; i++) {
         usage.completion_tokens += r->choices[i].n_output;
     }
     return usage;
 }
 
+/* A control token has a text here, although it is none of the answer's. */
 static struct str reply_token_text(const struct request *r, struct arena *a, int32_t token)
 {
     struct buf text;
@@ -100,15 +99,16 @@ static uint32_t reply_n_chars(struct str text)
     return n;
 }
 
-/* NULL when the arena is full. */
-static const struct api_logprob *reply_logprobs(const struct request *r, struct arena *a,
-                                                const struct job_token *tokens, uint32_t n,
-                                                uint32_t n_chars_before)
+/* Moves the choice's n_chars behind these tokens. NULL when the arena is full. */
+static const struct api_logprob *reply_logprobs(struct choice *c, const struct job_token *tokens,
+                                                uint32_t n)
 {
-    struct api_logprob *out = arena_alloc_array(a, n + 1, sizeof(*out));
+    struct request *r = c->request;
+    struct arena *a = &r->news;
+    struct api_logprob *out = arena_alloc_array(a, (size_t)n + 1, sizeof(*out));
     for (uint32_t i = 0; out != NULL && i < n; i++) {
         const struct job_token *t = &tokens[i];
-        struct api_alt *top = arena_alloc_array(a, t->n_top + 1, sizeof(*top));
+        struct api_alt *top = arena_alloc_array(a, (size_t)t->n_top + 1, sizeof(*top));
         if (top == NULL) {
             return NULL;
         }
@@ -119,8 +119,8 @@ static const struct api_logprob *reply_logprobs(const struct request *r, struct 
                                       .logprob = t->logprob,
                                       .top = top,
                                       .n_top = t->n_top,
-                                      .text_offset = n_chars_before};
-        n_chars_before += reply_n_chars(out[i].bytes);
+                                      .text_offset = c->n_chars};
+        c->n_chars += reply_n_chars(out[i].bytes);
     }
     return out;
 }
@@ -186,19 +186,20 @@ static void reply_stream(struct choice *c, const struct job_update *u)
         .finish = c->finish,
         .text = u->text,
         .has_logprobs = r->gen->logprobs,
-        .logprobs = reply_logprobs(r, &r->news, u->tokens, u->n_tokens, c->n_chars),
+        .logprobs = reply_logprobs(c, u->tokens, u->n_tokens),
         .n_logprobs = u->n_tokens,
     };
     bool silent = u->text.len == 0 && u->n_tokens == 0 && c->finish == API_FINISH_NONE;
-    if (!silent || !c->started) {
+    if (piece.logprobs != NULL && (!silent || !c->started)) {
         reply_event(c, &out, &piece);
     }
     c->started = true;
-    c->n_chars += reply_n_chars(u->text);
-    if (buf_ok(&out)) {
+    if (piece.logprobs != NULL && buf_ok(&out)) {
         http_exchange_write(r->x, buf_str(&out));
     } else {
-        http_exchange_abort(r->x);
+        struct err err;
+        err_set(&err, RC_TOO_LARGE, "an event of the answer is too large");
+        reply_fail(r, &err);
     }
     buf_deinit(&out);
     arena_reset(&r->news);
@@ -253,7 +254,7 @@ static void reply_whole(struct request *r)
             .finish = c->finish,
             .text = buf_str(&c->text),
             .has_logprobs = r->gen->logprobs,
-            .logprobs = reply_logprobs(r, &r->news, c->tokens, c->n_tokens, c->n_chars),
+            .logprobs = reply_logprobs(c, c->tokens, c->n_tokens),
             .n_logprobs = c->n_tokens,
         };
         ok = buf_ok(&c->text) && pieces[i].logprobs != NULL;
@@ -349,6 +350,5 @@ void reply_waiting(struct request *r)
             reply_update(&r->choices[i]);
         }
     }
-    step_resume(r->server->step);
     request_put(r);
 }

@@ -2,7 +2,8 @@
  * server's loop (intake.c fills it, reply.c answers it).
  *
  * Lives while the exchange is open, a worker prepares it, or one of its jobs has not finished:
- * n_holds counts these; the last to leave frees it. */
+ * n_holds counts these; the last to leave frees it. Body and parsed form are only needed until the
+ * jobs are submitted: they go back then, so that a long answer holds little. */
 #ifndef SERVER_REQUEST_H
 #define SERVER_REQUEST_H
 
@@ -22,7 +23,7 @@ struct choice {
     bool waiting;    /* streams: has news, but the client is behind */
     enum api_finish finish;
     struct buf text;  /* whole replies: all text so far */
-    uint32_t n_chars; /* of the text, for text_offset */
+    uint32_t n_chars; /* of echo and of the tokens told so far: the next one's text_offset */
     uint32_t n_output;
     /* whole replies with logprobs: kept until the end */
     struct job_token *tokens;
@@ -39,21 +40,21 @@ struct request {
     struct api_link link;
     char id[48];
     int64_t created_s;
-    struct arena arena; /* the parsed request, prompts */
+    struct arena arena; /* the parsed request, prompts; with echo until the end, see below */
     struct arena news;  /* one event's parts; reset after each */
-    struct buf body;    /* the request's bytes */
+    struct buf body;    /* the request's bytes; goes back with the arena */
     union {
         struct api_chat_request chat;
         struct api_complete_request complete;
     };
-    const struct api_generate *gen;
-    struct token_list *prompts; /* n_prompts, by the worker */
-    struct str *prompt_texts;   /* completions with echo */
-    uint32_t n_prompts;
+    const struct api_generate *gen; /* its strings and arrays go back with the arena */
+    struct token_list *prompts;     /* n_prompts, by the worker; as above */
+    struct str *prompt_texts;       /* completions with echo */
+    uint32_t n_prompts, n_prompt_tokens;
     struct choice *choices;
     uint32_t n_choices, n_finished;
-    struct err err; /* of the worker */
-    uint64_t started_ns;
+    enum rc work_rc; /* of the worker */
+    struct err err;
 };
 
 /* intake.c: answers the request or starts its work. */

@@ -3,9 +3,12 @@
  * Invariants:
  * 1. A sequence on `running` holds ceil(n_cached / 32) pages or more; one on `waiting` holds none.
  * 2. n_cached < n_tokens for every sequence at planning time.
- * 3. A step always makes progress while any sequence can run: a single sequence fits in all pages
- *    (sched_submit asserts it), and preemption takes from the youngest, never from the oldest.
- * 4. A preempted sequence keeps its place in line by arrival, so that it is the next admitted. */
+ * 3. A step always makes progress while any sequence is not paused: a single one fits in all pages
+ *    (sched_submit asserts it), preemption takes from paused ones first, then from the youngest,
+ *    never from the oldest that can run.
+ * 4. A preempted sequence keeps its place in line by arrival, so that it is the next admitted.
+ * 5. A paused sequence is never admitted, and keeps its place and pages only while nobody needs
+ *    them: a reader that takes nothing costs the others nothing. */
 #include "server/sched.h"
 
 #include "base/assert.h"
@@ -49,12 +52,23 @@ static void sched_enqueue(struct sched *s, struct sched_seq *seq)
     s->n_waiting++;
 }
 
+/* Those that could run: a paused one takes nobody's place in line. */
+static uint32_t sched_n_in_line(const struct sched *s)
+{
+    uint32_t n = 0;
+    LIST_EACH(&s->waiting, node)
+    {
+        n += sched_seq_of(node)->paused ? 0 : 1;
+    }
+    return n;
+}
+
 bool sched_submit(struct sched *s, struct sched_seq *seq)
 {
     ASSERT(seq->n_tokens > 0 && seq->n_cached == 0 && seq->n_pages == 0);
     ASSERT(seq->n_pages_max <= kv_pages_total(s->pages));
     ASSERT(sched_pages_for(seq->n_tokens) <= seq->n_pages_max);
-    if (s->n_waiting >= s->conf.waiting_max) {
+    if (sched_n_in_line(s) >= s->conf.waiting_max) {
         return false;
     }
     seq->order = s->next_order++;
@@ -95,10 +109,29 @@ static void sched_preempt(struct sched *s, struct sched_seq *seq)
     s->n_preempted++;
 }
 
+/* The youngest running sequence that is paused, or NULL. */
+static struct sched_seq *sched_youngest_paused(const struct sched *s)
+{
+    struct list_node *node = s->running.head.prev;
+    while (node != &s->running.head && !sched_seq_of(node)->paused) {
+        node = node->prev;
+    }
+    return node != &s->running.head ? sched_seq_of(node) : NULL;
+}
+
+static bool sched_preempt_paused(struct sched *s)
+{
+    struct sched_seq *seq = sched_youngest_paused(s);
+    if (seq != NULL) {
+        sched_preempt(s, seq);
+    }
+    return seq != NULL;
+}
+
 /* ---- pages ---- */
 
-/* Gives seq pages for its first n_tokens. Preempts running sequences younger than it while none is
- * left; false when there is none to take from. */
+/* Gives seq pages for its first n_tokens. Preempts running sequences, paused ones and then those
+ * younger than it, while none is left; false when there is none to take from. */
 static bool sched_grow(struct sched *s, struct sched_seq *seq, uint32_t n_tokens)
 {
     uint32_t need = sched_pages_for(n_tokens);
@@ -107,6 +140,9 @@ static bool sched_grow(struct sched *s, struct sched_seq *seq, uint32_t n_tokens
         kv_page_id page;
         if (kv_page_get(s->pages, &page)) {
             seq->page_ids[seq->n_pages++] = page.id;
+            continue;
+        }
+        if (sched_preempt_paused(s)) {
             continue;
         }
         struct sched_seq *youngest = sched_seq_of(s->running.head.prev);
@@ -120,21 +156,49 @@ static bool sched_grow(struct sched *s, struct sched_seq *seq, uint32_t n_tokens
 
 /* ---- planning ---- */
 
-/* Moves waiting sequences to running while there is room for their known tokens and one more. A
- * page per running sequence stays in reserve, so that admission is not undone at once. */
+/* The oldest that waits and is not paused, or NULL. */
+static struct sched_seq *sched_next_in_line(const struct sched *s)
+{
+    struct list_node *node = s->waiting.head.next;
+    while (node != &s->waiting.head && sched_seq_of(node)->paused) {
+        node = node->next;
+    }
+    return node != &s->waiting.head ? sched_seq_of(node) : NULL;
+}
+
+/* Pages that running sequences will ask for soon: a page each, and those of prompts that are still
+ * being read. They stay in reserve, so that admission is not undone at once. */
+static uint32_t sched_reserve(const struct sched *s)
+{
+    uint32_t reserve = s->n_running;
+    LIST_EACH(&s->running, node)
+    {
+        const struct sched_seq *seq = sched_seq_of(node);
+        uint32_t full = sched_pages_for(seq->n_tokens);
+        reserve += full > seq->n_pages ? full - seq->n_pages : 0;
+    }
+    return reserve;
+}
+
+/* Whether there is a place and, for the known tokens and one more, room in the pages. */
+static bool sched_has_room(const struct sched *s, const struct sched_seq *seq)
+{
+    uint32_t need = MIN(sched_pages_for(seq->n_tokens + 1), seq->n_pages_max);
+    if (s->n_running == 0) {
+        return true;
+    }
+    return s->n_running < s->conf.running_max && kv_pages_left(s->pages) >= need + sched_reserve(s);
+}
+
+/* Moves waiting sequences to running, oldest first; paused ones make room for them. */
 static void sched_admit(struct sched *s)
 {
-    while (s->n_running < s->conf.running_max && !list_is_empty(&s->waiting)) {
-        struct sched_seq *seq = sched_seq_of(list_first(&s->waiting));
-        uint32_t need = MIN(sched_pages_for(seq->n_tokens + 1), seq->n_pages_max);
-        uint32_t reserve = s->n_running;
-        for (struct list_node *n = s->running.head.next; n != &s->running.head; n = n->next) {
-            /* Prompts that are still being read have their pages to come. */
-            uint32_t full = sched_pages_for(sched_seq_of(n)->n_tokens);
-            reserve += full > sched_seq_of(n)->n_pages ? full - sched_seq_of(n)->n_pages : 0;
-        }
-        if (kv_pages_left(s->pages) < need + reserve && s->n_running > 0) {
-            return;
+    struct sched_seq *seq;
+    while ((seq = sched_next_in_line(s)) != NULL) {
+        while (!sched_has_room(s, seq)) {
+            if (!sched_preempt_paused(s)) {
+                return;
+            }
         }
         list_remove(&seq->node);
         s->n_waiting--;

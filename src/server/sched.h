@@ -2,7 +2,8 @@
  *
  * Pure code: no tensor, no socket, no thread. The policy of this file is first come, first served:
  * every decoding sequence gets one row of each step, the oldest prompts fill the rest; when pages
- * run out, the youngest running sequence gives its pages back and is computed again later.
+ * run out, a paused or else the youngest running sequence gives its pages back and is computed
+ * again later.
  *
  *   submit ──> waiting ──admit──> running ──sched_remove──> (gone)
  *                 ^                  |
@@ -22,7 +23,7 @@ struct sched_seq {
     uint32_t *page_ids;   /* room for n_pages_max; the owner's memory */
     uint32_t n_pages;     /* held */
     uint32_t n_pages_max; /* enough for the longest this sequence may get */
-    bool paused;          /* its reader is slow: keeps its pages, gets no rows */
+    bool paused;          /* its reader is slow: no rows; place and pages go to who needs them */
     bool running;
     uint64_t order; /* arrival: lower is older */
 };
@@ -31,7 +32,7 @@ struct sched_conf {
     uint32_t rows_max;         /* rows of one step */
     uint32_t prefill_rows_max; /* prompt rows of a step in which others decode */
     uint32_t running_max;      /* sequences with pages */
-    uint32_t waiting_max;      /* sequences in line; past it sched_submit refuses */
+    uint32_t waiting_max;      /* unpaused sequences in line; past it sched_submit refuses */
 };
 
 struct sched {

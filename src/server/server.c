@@ -240,11 +240,9 @@ static enum rc server_load_model(struct server *s, uint32_t idx, struct err *err
 static void server_load(void *ctx)
 {
     struct server *s = ctx;
-    enum rc rc = RC_OK;
-    for (uint32_t i = 0; i < s->n_models && rc == RC_OK; i++) {
-        rc = server_load_model(s, i, &s->load_err);
+    for (uint32_t i = 0; i < s->n_models && s->load_rc == RC_OK; i++) {
+        s->load_rc = server_load_model(s, i, &s->load_err);
     }
-    ASSERT(rc == s->load_err.code);
 }
 
 static enum rc server_start_step(struct server *s, struct err *err)
@@ -269,16 +267,14 @@ static void server_loaded(void *ctx, enum rc rc)
         server_settle(s);
         return;
     }
-    if (rc != RC_OK) {
-        return; /* cancelled: the loop is ending */
+    if (rc != RC_OK || s->state == SERVER_DRAINING) {
+        return; /* the loop is ending, or will */
     }
-    rc = s->load_err.code;
+    rc = s->load_rc;
     if (rc == RC_OK) {
         rc = server_start_step(s, &s->load_err);
     }
-    if (s->state == SERVER_LOADING) {
-        s->state = rc == RC_OK ? SERVER_READY : SERVER_FAILED;
-    }
+    s->state = rc == RC_OK ? SERVER_READY : SERVER_FAILED;
     if (s->conf.on_ready != NULL) {
         s->conf.on_ready(s->conf.ctx, rc, &s->load_err);
     }
@@ -318,6 +314,9 @@ enum rc server_create(struct server **out, struct loop *l, const struct server_c
     struct server *s = mem_zalloc(sizeof(*s));
     s->loop = l;
     s->conf = *conf;
+    s->conf.requests_max = conf->requests_max != 0 ? conf->requests_max : SERVER_REQUESTS_MAX;
+    s->conf.bodies_bytes_max =
+        conf->bodies_bytes_max != 0 ? conf->bodies_bytes_max : SERVER_BODIES_BYTES_MAX;
     s->n_models = conf->n_models;
     for (uint32_t i = 0; i < s->n_models; i++) {
         s->models[i].id = conf->models[i].id;

@@ -9,9 +9,12 @@
 #include "net/loop.h"
 #include "net/addr.h"
 
+/* Limits; a zero field of server_conf takes the default. */
 enum {
-    SERVER_BODY_BYTES_MAX = 32 << 20,
-    SERVER_KV_PAGES_DEFAULT = 512, /* 16,384 tokens, shared by all sequences of a model */
+    SERVER_BODY_BYTES_MAX = 32 << 20,    /* of one request: 413 */
+    SERVER_BODIES_BYTES_MAX = 256 << 20, /* of all requests not yet at work: 503 */
+    SERVER_REQUESTS_MAX = 512,           /* in work: 503 */
+    SERVER_KV_PAGES_DEFAULT = 512,       /* 16,384 tokens, shared by all sequences of a model */
 };
 
 struct server_model_conf {
@@ -25,6 +28,8 @@ struct server_conf {
     uint32_t n_models;
     struct engine_conf engine; /* of every model */
     uint32_t running_max;      /* sequences decoded together; 0 = 16 */
+    uint32_t requests_max;
+    size_t bodies_bytes_max;
     /* Called once on the loop: RC_OK when ready, else why a model cannot be loaded. */
     void (*on_ready)(void *ctx, enum rc rc, const struct err *err);
     void *ctx;
@@ -34,7 +39,7 @@ struct server; /* opaque */
 
 RC server_create(struct server **out, struct loop *l, const struct server_conf *conf,
                  struct err *err);
-/* Finishes live requests, takes no new ones; on_drained once. */
+/* Finishes live requests, takes no new ones; on_drained once. Not called twice. */
 void server_drain(struct server *s, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx);
 /* Ends the engine thread, frees the models. After loop_run, before loop_destroy. NULL is allowed.
  */

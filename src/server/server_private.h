@@ -25,9 +25,11 @@ struct server {
     enum server_state state;
     struct served_model models[STEP_MODELS_MAX];
     uint32_t n_models;
+    enum rc load_rc; /* of the loading worker */
     struct err load_err;
     _Atomic uint64_t loaded_bytes, total_bytes; /* written by the loading worker */
     uint32_t n_requests;                        /* in work */
+    size_t bodies_bytes;                        /* of requests that still need their bodies */
     bool stepping;                              /* the engine thread was started */
     bool loading;                               /* the worker that opens the models is under way */
     bool destroyed;                             /* freed once nothing of the above is left */

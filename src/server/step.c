@@ -333,16 +333,14 @@ struct job *step_next(struct step *s)
 
 void step_take(struct step *s, struct job *j, struct job_update *out)
 {
-    job_take(j, out);
+    bool was_paused = job_take(j, out);
+    if (was_paused) {
+        sem_post(&s->bell); /* the engine may sleep with nothing else to run */
+    }
     if (out->finish != JOB_RUNNING) {
         ASSERT(s->n_jobs > 0);
         s->n_jobs--;
     }
-}
-
-void step_resume(struct step *s)
-{
-    sem_post(&s->bell);
 }
 
 void step_stats(const struct step *s, struct step_stats *out)

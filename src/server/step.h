@@ -48,10 +48,8 @@ void step_cancel(struct step *s, struct job *j);
 /* Reader thread. The next job with news, or NULL. */
 struct job *step_next(struct step *s);
 /* Reader thread. Takes the news of a job that step_next gave; until then the job is not given
- * again, and its sequence pauses once enough is pending. */
+ * again, and its sequence pauses once enough is pending. Taking lets it go on. */
 void step_take(struct step *s, struct job *j, struct job_update *out);
-/* Reader thread: tells the engine that paused jobs may have been read. */
-void step_resume(struct step *s);
 
 struct step_stats {
     uint64_t n_steps, n_prompt_tokens, n_output_tokens, n_preempted;

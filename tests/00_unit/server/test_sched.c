@@ -111,6 +111,56 @@ static void the_line_has_an_end(void **state)
     kv_pages_deinit(&pages);
 }
 
+/* Paused sequences hold every place and nearly every page: who can run gets both. */
+static void paused_ones_make_room(void **state)
+{
+    (void)state;
+    struct kv_pages pages;
+    struct sched s;
+    struct sched_conf conf = {
+        .rows_max = 64, .prefill_rows_max = 64, .running_max = 2, .waiting_max = 2};
+    struct sched_row rows[2];
+    struct sim_seq q[5];
+    kv_pages_init(&pages, 5);
+    sched_init(&s, &conf, &pages);
+    for (int i = 0; i < 5; i++) {
+        sim_start(&q[i], 60, 60);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_true(sched_submit(&s, &q[i].sched));
+        assert_int_equal(sched_plan(&s, rows), 1);
+        sched_done(&s, rows, 1);
+        q[i].sched.n_tokens++;
+        q[i].sched.paused = true;
+    }
+    assert_int_equal(sched_n_running(&s), 2);
+    assert_true(sched_submit(&s, &q[2].sched));
+    assert_true(sched_submit(&s, &q[3].sched));
+    assert_int_equal(sched_plan(&s, rows), 2);
+    assert_ptr_equal(rows[0].seq, &q[2].sched);
+    assert_int_equal(rows[0].n_rows, 60);
+    assert_ptr_equal(rows[1].seq, &q[3].sched);
+    sched_done(&s, rows, 2);
+    q[2].sched.n_tokens++;
+    sched_check(&s);
+    /* Those that were put back do not fill the line either. */
+    assert_true(sched_submit(&s, &q[4].sched));
+    /* Read after all: the oldest comes first again, and is computed again. */
+    q[0].sched.paused = false;
+    sched_remove(&s, &q[2].sched);
+    assert_true(sched_plan(&s, rows) > 0);
+    assert_ptr_equal(rows[0].seq, &q[0].sched);
+    sched_check(&s);
+    for (int i = 0; i < 5; i++) {
+        if (i != 2) {
+            sched_remove(&s, &q[i].sched);
+        }
+    }
+    assert_int_equal(kv_pages_left(&pages), 5);
+    sched_deinit(&s);
+    kv_pages_deinit(&pages);
+}
+
 /* Random arrivals, cancels and pauses under far too few pages: everything ends, pages come back,
  * and of two sequences of one length the older never ends later by preemption. */
 static void random_load_always_finishes(void **state)
@@ -180,6 +230,7 @@ int main(void)
         cmocka_unit_test(pages_are_handed_out_once),
         cmocka_unit_test(decoding_comes_first_and_prompts_fill_the_rest),
         cmocka_unit_test(the_line_has_an_end),
+        cmocka_unit_test(paused_ones_make_room),
         cmocka_unit_test(random_load_always_finishes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,6 +86,34 @@ void mem_free(void *ptr)
     free(ptr);
 }
 
+/* The page before the one handed out holds the mapping's size. */
+enum { MEM_PAGE_BYTES = 4096 };
+
+void *mem_try_pages(size_t bytes)
+{
+    size_t total;
+    if (!checked_add(bytes, (size_t)MEM_PAGE_BYTES, &total)) {
+        return NULL;
+    }
+    void *base = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) {
+        return NULL;
+    }
+    memcpy(base, &total, sizeof(total));
+    return (char *)base + MEM_PAGE_BYTES;
+}
+
+void mem_free_pages(void *ptr)
+{
+    if (ptr == NULL) {
+        return;
+    }
+    void *base = (char *)ptr - MEM_PAGE_BYTES;
+    size_t total;
+    memcpy(&total, base, sizeof(total));
+    munmap(base, total);
+}
+
 void *mem_map(size_t bytes)
 {
     void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -28,6 +28,12 @@ MUST_CHECK void *mem_try_aligned(size_t align, size_t bytes);
 /* NULL is allowed. */
 void mem_free(void *ptr);
 
+/* Whole pages, page-aligned and zero, that cost memory only where they are touched: for buffers
+ * sized for the largest case. NULL when there is no room. Given back by mem_free_pages alone. */
+MUST_CHECK void *mem_try_pages(size_t bytes);
+/* NULL is allowed. */
+void mem_free_pages(void *ptr);
+
 /* Anonymous zero pages straight from the kernel, asked to be huge ones; NULL when refused. */
 MUST_CHECK void *mem_map(size_t bytes);
 void mem_unmap(void *ptr, size_t bytes);

@@ -127,13 +127,13 @@ static enum rc cpu_open(struct backend **out, const struct backend_conf *conf, s
 static void *cpu_buffer_alloc(struct backend *b, size_t bytes)
 {
     UNUSED(b);
-    return mem_try_aligned(CACHE_LINE_BYTES, bytes);
+    return mem_try_pages(bytes);
 }
 
 static void cpu_buffer_free(struct backend *b, void *buffer)
 {
     UNUSED(b);
-    mem_free(buffer);
+    mem_free_pages(buffer);
 }
 
 /* ---- weights ---- */

@@ -47,13 +47,13 @@ static void ref_close(struct backend *b)
 static void *ref_buffer_alloc(struct backend *b, size_t bytes)
 {
     UNUSED(b);
-    return mem_try_aligned(CACHE_LINE_BYTES, bytes);
+    return mem_try_pages(bytes);
 }
 
 static void ref_buffer_free(struct backend *b, void *buffer)
 {
     UNUSED(b);
-    mem_free(buffer);
+    mem_free_pages(buffer);
 }
 
 /* Makes *array at least n items long. */

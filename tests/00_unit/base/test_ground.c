@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/list.h"
+#include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "base/thread.h"
@@ -196,6 +197,21 @@ static void sums_that_do_not_fit_are_refused(void **state)
     assert_false(checked_align_up(1, 0, &aligned));
 }
 
+static void pages_cost_nothing_until_touched(void **state)
+{
+    (void)state;
+    char *p = mem_try_pages((size_t)1 << 36); /* 64 GiB: more than this machine has */
+    if (p == NULL) {
+        skip(); /* a machine that does not overcommit */
+    }
+    assert_int_equal((uintptr_t)p % 4096, 0);
+    assert_int_equal(p[((size_t)1 << 36) - 1], 0);
+    p[12345] = 1;
+    mem_free_pages(p);
+    mem_free_pages(NULL);
+    assert_null(mem_try_pages(SIZE_MAX));
+}
+
 static void this_machine_has_cores(void **state)
 {
     (void)state;
@@ -219,6 +235,7 @@ int main(void)
         cmocka_unit_test(one_seed_gives_one_sequence),
         cmocka_unit_test(files_are_whole_or_not_there),
         cmocka_unit_test(sums_that_do_not_fit_are_refused),
+        cmocka_unit_test(pages_cost_nothing_until_touched),
         cmocka_unit_test(this_machine_has_cores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

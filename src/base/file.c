@@ -24,7 +24,8 @@ static enum rc file_errno(struct err *err, const char *verb, const char *path)
 enum rc file_map_open(struct file_map *m, const char *path, struct err *err)
 {
     *m = (struct file_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* Non-blocking, so that a FIFO is refused instead of waited for. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return file_errno(err, "open", path);
     }

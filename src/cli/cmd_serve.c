@@ -43,6 +43,7 @@ struct serve {
     const struct args *args;
     char home[PATH_MAX];
     char exe[PATH_MAX];
+    char meta_path[PATH_MAX + 16];
     char server_listen[PATH_MAX];
     struct addr listen, admin_listen, server_addr;
     struct addr bound, admin_bound;
@@ -60,6 +61,7 @@ struct serve {
     struct gateway *gateway;
     struct admin *admin;
     char first_key[KEY_TEXT_BYTES]; /* "" once it was shown, or when there were keys already */
+    char first_key_id[META_KEY_ID_BYTES];
     bool draining, announced;
     uint32_t n_draining; /* parts that still have work */
     struct err err;      /* why it ended; RC_OK = it was asked to */
@@ -203,7 +205,9 @@ static enum rc serve_first_key(struct serve *s, struct err *err)
     }
     bool stored = false;
     rc = rc == RC_OK ? meta_key_insert_first(s->meta, &row, &stored, err) : rc;
-    if (!stored) {
+    if (stored) {
+        str_copy(s->first_key_id, sizeof(s->first_key_id), str_from(row.id));
+    } else {
         mem_wipe(s->first_key, sizeof(s->first_key));
     }
     if (text.ptr != NULL) {
@@ -213,18 +217,40 @@ static enum rc serve_first_key(struct serve *s, struct err *err)
     return rc;
 }
 
+/* The start failed before the key could be shown: the next start makes and shows another one. */
+static void serve_take_back_key(struct serve *s)
+{
+    struct err err = {0};
+    struct meta *m = NULL;
+    enum rc rc = meta_open(&m, s->meta_path, &err);
+    rc = rc == RC_OK ? meta_key_delete(m, s->first_key_id, &err) : rc;
+    if (rc != RC_OK) {
+        log_event(LOG_STORE_FAIL, log_err(&err), log_err_code(&err));
+    }
+    meta_close(m);
+}
+
 static enum rc serve_open_stores(struct serve *s, struct err *err)
 {
     char path[PATH_MAX + 16];
     snprintf(path, sizeof(path), "%s/kms.key", s->home);
+    snprintf(s->meta_path, sizeof(s->meta_path), "%s/meta.db", s->home);
     enum rc rc = kms_open_file(&s->kms, path, err);
-    snprintf(path, sizeof(path), "%s/meta.db", s->home);
-    rc = rc == RC_OK ? meta_open(&s->meta, path, err) : rc;
+    rc = rc == RC_OK ? meta_open(&s->meta, s->meta_path, err) : rc;
     rc = rc == RC_OK ? key_pepper_load(&s->pepper, s->meta, s->kms, err) : rc;
     return rc == RC_OK ? serve_first_key(s, err) : rc;
 }
 
 /* ---- while it runs ---- */
+
+static void serve_show_key(struct serve *s)
+{
+    if (s->first_key[0] != '\0') {
+        printf("  key      %s\n           (role owner; shown this once: keep it)\n", s->first_key);
+        fflush(stdout);
+        mem_wipe(s->first_key, sizeof(s->first_key));
+    }
+}
 
 /* People read this, scripts too: one fact a line, the key the only time it is ever shown. */
 static void serve_announce(struct serve *s)
@@ -243,10 +269,7 @@ static void serve_announce(struct serve *s)
         printf(" %.*s", STR(s->models[i]));
     }
     printf("\n");
-    if (s->first_key[0] != '\0') {
-        printf("  key      %s\n           (role owner; shown this once: keep it)\n", s->first_key);
-        mem_wipe(s->first_key, sizeof(s->first_key));
-    }
+    serve_show_key(s);
     printf("\n");
     fflush(stdout);
 }
@@ -381,6 +404,9 @@ static enum rc cmd_serve_main(const struct args *a, struct err *err)
             *err = s->err;
             rc = s->err.code;
         }
+    }
+    if (s->first_key[0] != '\0') {
+        serve_take_back_key(s);
     }
     serve_end(s);
     return rc;

@@ -41,18 +41,36 @@ static struct str gateway_path(const struct http_head *head)
     return prefixed ? str_slice(head->path, 3, head->path.len) : head->path;
 }
 
-static void gateway_unknown(struct http_exchange *x, bool path_known)
+/* A request that no route takes; `allow` names the methods of its path, "" = an unknown path. */
+static void gateway_refuse(struct http_exchange *x, const char *allow)
 {
     const struct http_head *head = http_exchange_head(x);
     const char *method = http_method_name(head->method);
-    struct err err = {0};
     int n = (int)MIN(head->path.len, (size_t)200);
-    if (path_known) {
+    char id[GW_ID_BYTES];
+    struct err err = {0};
+    struct buf body;
+    if (allow[0] != '\0') {
         err_set(&err, RC_METHOD, "Not allowed: %s %.*s.", method, n, head->path.ptr);
     } else {
         err_set(&err, RC_NOT_FOUND, "Unknown request URL: %s %.*s.", method, n, head->path.ptr);
     }
-    gateway_reply_error(x, &err);
+    gw_request_id(head, id);
+    buf_init(&body, 64 << 10);
+    api_fail_write(&body, &err);
+    struct http_header headers[] = {
+        {STR_LIT("content-type"), STR_LIT("application/json")},
+        {STR_LIT("x-request-id"), str_from(id)},
+        {STR_LIT("allow"), str_from(allow)},
+    };
+    struct http_reply reply = {.status = err_row(err.code)->http_status,
+                               .headers = headers,
+                               .n_headers = allow[0] != '\0' ? 3 : 2,
+                               .body = buf_str(&body)};
+    if (http_exchange_reply(x, &reply, NULL) != RC_OK) {
+        http_exchange_abort(x);
+    }
+    buf_deinit(&body);
 }
 
 static void gateway_handle(void *ctx, struct http_exchange *x)
@@ -63,25 +81,26 @@ static void gateway_handle(void *ctx, struct http_exchange *x)
         return;
     }
     struct str path = gateway_path(head);
-    bool path_known = false;
+    const char *allow = "";
     for (size_t i = 0; i < ARRAY_LEN(gateway_routes); i++) {
         const struct gateway_route *route = &gateway_routes[i];
         struct str rest;
         if (!http_route_match(route->path, path, &rest)) {
             continue;
         }
-        path_known = true;
+        allow = route->method == HTTP_METHOD_GET ? "GET, HEAD" : "POST";
         if (http_route_method(route->method, head->method)) {
             struct str model = STR_LIT("");
             if (route->kind == GW_MODEL &&
                 http_unescape(http_exchange_arena(x), rest, &model, NULL) != RC_OK) {
-                break;
+                gateway_refuse(x, ""); /* no such path: its escapes mean nothing */
+                return;
             }
             stages_start(g, x, route->kind, model);
             return;
         }
     }
-    gateway_unknown(x, path_known);
+    gateway_refuse(x, allow);
 }
 
 /* ---- the model server's state ---- */

@@ -46,6 +46,18 @@ void gw_reply_whole(struct gw_request *r, int status, const char *content_type, 
 {
     struct gw_headers h;
     gw_headers_init(&h, r, content_type);
+    const struct {
+        const char *name, *value;
+    } passed[] = {
+        {"x-should-retry", r->retry.should_retry},
+        {"retry-after", r->retry.after},
+        {"retry-after-ms", r->retry.after_ms},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
+        if (passed[i].value[0] != '\0') {
+            gw_header(&h, passed[i].name, passed[i].value);
+        }
+    }
     gw_reply_send(r, &h, status, body);
 }
 

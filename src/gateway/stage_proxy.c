@@ -110,6 +110,12 @@ static void proxy_on_head(void *ctx, const struct http_head *head)
     r->upstream_status = head->status;
     struct str type = http_head_value(head, STR_LIT("content-type"));
     r->upstream_is_stream = head->status == 200 && str_starts(type, STR_LIT("text/event-stream"));
+    struct gw_retry_headers *retry = &r->retry;
+    str_copy(retry->should_retry, sizeof(retry->should_retry),
+             http_head_value(head, STR_LIT("x-should-retry")));
+    str_copy(retry->after, sizeof(retry->after), http_head_value(head, STR_LIT("retry-after")));
+    str_copy(retry->after_ms, sizeof(retry->after_ms),
+             http_head_value(head, STR_LIT("retry-after-ms")));
 }
 
 static void proxy_on_body(void *ctx, struct str bytes)

@@ -113,22 +113,21 @@ static bool stages_id_ok(struct str id)
     return id.len > 0 && id.len <= 64;
 }
 
-/* The client's own id when it is well-formed, else a new one. */
-static void stages_make_id(struct gw_request *r, const struct http_head *head)
+void gw_request_id(const struct http_head *head, char out[GW_ID_BYTES])
 {
     struct str given = http_head_value(head, STR_LIT("x-client-request-id"));
     if (given.len == 0) {
         given = http_head_value(head, STR_LIT("x-request-id"));
     }
     if (stages_id_ok(given)) {
-        str_copy(r->id, sizeof(r->id), given);
+        str_copy(out, GW_ID_BYTES, given);
         return;
     }
     unsigned char random[16];
     char hex[2 * sizeof(random) + 1];
     crypto_random(random, sizeof(random));
     crypto_hex(random, sizeof(random), hex);
-    snprintf(r->id, sizeof(r->id), "req_%s", hex);
+    snprintf(out, GW_ID_BYTES, "req_%s", hex);
 }
 
 void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model)
@@ -155,7 +154,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     buf_init(&r->reply, GATEWAY_REPLY_BYTES_MAX);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);
     loop_timer_init(&r->ping_timer, g->loop, stage_proxy_on_silence, r);
-    stages_make_id(r, head);
+    gw_request_id(head, r->id);
     str_copy(r->traceparent, sizeof(r->traceparent), http_head_value(head, STR_LIT("traceparent")));
     /* Who asks is settled from the head alone; a refused client's body is never kept. */
     enum gw_result result = stage_auth(r);

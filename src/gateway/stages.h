@@ -32,6 +32,15 @@ enum gw_stage_id {
     GW_STAGE_N,
 };
 
+enum { GW_ID_BYTES = 72 };
+
+/* What a model server says about trying again; passed on to the client. Empty = absent. */
+struct gw_retry_headers {
+    char should_retry[8];
+    char after[24];
+    char after_ms[24];
+};
+
 struct gw_request {
     struct gateway *gateway;
     struct http_exchange *x; /* NULL once closed */
@@ -39,7 +48,7 @@ struct gw_request {
     enum gw_stage_id stage;
     uint64_t stage_ns[GW_STAGE_N]; /* time spent, waiting included */
     uint64_t started_ns, stage_started_ns;
-    char id[72];          /* x-request-id */
+    char id[GW_ID_BYTES]; /* x-request-id */
     char traceparent[56]; /* of the client, or "" */
     char tenant[META_KEY_ID_BYTES];
     struct err err;
@@ -60,6 +69,7 @@ struct gw_request {
     struct http_call *call; /* NULL while none is under way */
     uint32_t n_attempts;
     int upstream_status;
+    struct gw_retry_headers retry; /* of an upstream's refusal */
     bool upstream_is_stream, begun, saw_done, paused;
     struct sse sse;
     struct buf reply; /* whole replies */
@@ -72,6 +82,9 @@ struct gw_stage {
     const char *name; /* in server-timing */
     enum gw_result (*run)(struct gw_request *r);
 };
+
+/* The id that a request is known by: the client's own when it is well-formed, else a new one. */
+void gw_request_id(const struct http_head *head, char out[GW_ID_BYTES]);
 
 /* The route was found: walks the stages from the head on. */
 void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model);

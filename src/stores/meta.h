@@ -51,6 +51,8 @@ RC meta_key_insert_first(struct meta *m, const struct meta_key *key, bool *store
 /* Calls each(ctx, key) for every key, oldest first; stops at the first failure it returns. */
 RC meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct meta_key *key), void *ctx,
                  struct err *err);
+/* Forgets a key altogether: for one that nobody has seen. RC_NOT_FOUND when there is none. */
+RC meta_key_delete(struct meta *m, const char *id, struct err *err);
 /* RC_NOT_FOUND when there is no such key. */
 RC meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err);
 

@@ -242,6 +242,23 @@ enum rc meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct me
     return rc;
 }
 
+enum rc meta_key_delete(struct meta *m, const char *id, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt, "DELETE FROM keys WHERE id = ?", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    if (sqlite3_step(stmt) != SQLITE_DONE) {
+        rc = meta_fail(m, "delete a key", err);
+    } else if (sqlite3_changes(m->db) == 0) {
+        rc = err_set(err, RC_NOT_FOUND, "there is no key %s", id);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
 enum rc meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err)
 {
     sqlite3_stmt *stmt = NULL;

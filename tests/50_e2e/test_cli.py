@@ -348,7 +348,6 @@ def test_files_that_are_no_files(tmp_path):
     failed("show", "/dev/null")
 
 
-@pytest.mark.xfail(strict=True, reason="show waits for a writer of a FIFO")
 def test_a_fifo_is_no_model(tmp_path):
     fifo = tmp_path / "fifo.gguf"
     os.mkfifo(fifo)

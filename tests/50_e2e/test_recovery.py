@@ -318,7 +318,6 @@ def test_a_broken_model_file(tmp_path):
         assert "broken.gguf" in said, said
 
 
-@pytest.mark.xfail(strict=True, reason="the first key is lost when the first start fails")
 def test_the_key_is_shown_after_a_failed_first_start(tmp_path):
     """A start that failed used no key up: the next one shows one that works."""
     refused_start(tmp_path, "--model", "/dev/null")
@@ -392,6 +391,5 @@ def test_a_full_line_refuses(full):
     assert full.error()["code"]
 
 
-@pytest.mark.xfail(strict=True, reason="the gateway drops retry-after of the model server")
 def test_a_full_line_says_when_to_come_again(full):
     assert full.get("x-should-retry") == "true" and 0 < int(full.get("retry-after")) <= 120

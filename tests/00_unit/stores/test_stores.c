@@ -113,6 +113,11 @@ static void keys_round_trip(void **state)
     assert_memory_equal(&all[0], &a, sizeof(a));
     b.revoked_s = 5;
     assert_memory_equal(&all[1], &b, sizeof(b));
+    assert_int_equal(meta_key_delete(m, "key_b", &err), RC_OK);
+    assert_int_equal(meta_key_delete(m, "key_b", &err), RC_NOT_FOUND);
+    end = all;
+    assert_int_equal(meta_key_each(other, key_collect, &end, &err), RC_OK);
+    assert_int_equal(end - all, 1);
     meta_close(m);
     meta_close(other);
 }

@@ -12,7 +12,8 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-enum { ROWS_ALIGN = 256, SUMS_PER = 16 };
+/* With fewer rows no kernel wants 16-bit copies of the activations. */
+enum { ROWS_ALIGN = 256, SUMS_PER = 16, WIDE_ROWS_MIN = 8 };
 
 static const struct kern_linear_type *linear_type(const struct cpu *c, const struct weight *w)
 {
@@ -90,7 +91,7 @@ void backend_cpu_quantise(struct cpu *c, struct cpu_input *input, const struct w
     ASSERT(w->n_cols <= room->n_cols_max && n_rows <= room->n_rows_max);
     *rows = (struct kern_rows){
         .q8 = room->q8,
-        .q16 = n_rows >= type->gemm_tokens_min ? room->q16 : NULL,
+        .q16 = n_rows >= WIDE_ROWS_MIN ? room->q16 : NULL,
         .d = room->d,
         .sums = room->sums,
         .q_stride = w->n_cols,

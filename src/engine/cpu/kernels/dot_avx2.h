@@ -61,19 +61,31 @@ KERN_INLINE __m256 dot_scales(const struct dot_rows *r, size_t offset)
                                           (short)h[4], (short)h[5], (short)h[6], (short)h[7]));
 }
 
+/* half_e8m0_to_f32 of eight rows: an exponent of e - 1, or below 2 a subnormal number. */
 KERN_INLINE __m256 dot_scales_e8m0(const struct dot_rows *r, size_t offset)
 {
-    float d[DOT_ROWS];
+    uint8_t e[DOT_ROWS];
     for (int i = 0; i < DOT_ROWS; i++) {
-        d[i] = half_e8m0_to_f32(r->w[i][offset]);
+        e[i] = r->w[i][offset];
     }
-    return _mm256_loadu_ps(d);
+    __m128i bytes = _mm_setr_epi8((char)e[0], (char)e[1], (char)e[2], (char)e[3], (char)e[4],
+                                  (char)e[5], (char)e[6], (char)e[7], 0, 0, 0, 0, 0, 0, 0, 0);
+    __m256i v = _mm256_cvtepu8_epi32(bytes);
+    __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(v, _mm256_set1_epi32(1)), 23);
+    __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), v);
+    __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), v);
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, small, is_small));
 }
 
-/* Halves of the result: lane r of each half is the sum over that half of v[r], rows 0–3. */
+/* Halves of the result: lane r of each half is the sum over that half of v[r], rows 0–3. Unpacking
+ * and adding, since a vphaddd takes as long as four of these. */
 KERN_INLINE __m256i dot_gather4(const __m256i v[4])
 {
-    return _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    __m256i a =
+        _mm256_add_epi32(_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]));
+    __m256i b =
+        _mm256_add_epi32(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
 }
 
 /* Lane r is the sum of v[r]. */
@@ -185,40 +197,51 @@ KERN_INLINE __m256 dot_block_32(enum dtype type, const struct dot_rows *r, size_
     return acc;
 }
 
-/* Two blocks at a time; the last one of an odd number is paired with itself. */
+/* Blocks b and `second` of eight rows. */
+KERN_INLINE void dot_two_blocks(enum dtype type, const struct dot_rows *r, uint32_t b,
+                                uint32_t second, uint32_t n_tokens, __m256 *acc)
+{
+    size_t bytes = dot_nibble_type(type).bytes;
+    __m256i q[DOT_TOKENS_MAX][2];
+    __m256i v[DOT_TOKENS_MAX][DOT_ROWS];
+    for (uint32_t t = 0; t < n_tokens; t++) {
+        const int8_t *x = r->q[t] + 32 * (size_t)b;
+        const int8_t *y = x + 32 * (second - b);
+        q[t][0] = dot_load2(x, y);
+        q[t][1] = dot_load2(x + 16, y + 16);
+    }
+    for (int i = 0; i < DOT_ROWS; i++) {
+        const unsigned char *w = r->w[i] + b * bytes;
+        __m256i codes[2];
+        _mm_prefetch(w + r->ahead, _MM_HINT_T0);
+        dot_unpack2(type, w, w + (second - b) * bytes, codes);
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            v[t][i] = dot_products2(type, codes, q[t]);
+        }
+    }
+    for (uint32_t t = 0; t < n_tokens; t++) {
+        __m256i low = dot_gather4(v[t]);
+        __m256i high = dot_gather4(v[t] + 4);
+        __m256i sum = _mm256_permute2x128_si256(low, high, 0x20);
+        acc[t] = dot_block_32(type, r, b * bytes, r->d[t] + b, r->sums[t] + b, sum, acc[t]);
+        if (second != b) {
+            sum = _mm256_permute2x128_si256(low, high, 0x31);
+            acc[t] = dot_block_32(type, r, (b + 1) * bytes, r->d[t] + b + 1, r->sums[t] + b + 1,
+                                  sum, acc[t]);
+        }
+    }
+}
+
+/* The last block of an odd number is paired with itself. */
 KERN_INLINE void dot_nibbles(enum dtype type, const struct dot_rows *r, uint32_t n_blocks,
                              uint32_t n_tokens, __m256 *acc)
 {
-    size_t bytes = dot_nibble_type(type).bytes;
-    for (uint32_t b = 0; b < n_blocks; b += 2) {
-        uint32_t second = b + 1 < n_blocks ? b + 1 : b;
-        __m256i q[DOT_TOKENS_MAX][2];
-        __m256i v[DOT_TOKENS_MAX][DOT_ROWS];
-        for (uint32_t t = 0; t < n_tokens; t++) {
-            const int8_t *x = r->q[t];
-            q[t][0] = dot_load2(x + 32 * b, x + 32 * second);
-            q[t][1] = dot_load2(x + 32 * b + 16, x + 32 * second + 16);
-        }
-        for (int i = 0; i < DOT_ROWS; i++) {
-            const unsigned char *w = r->w[i];
-            __m256i codes[2];
-            _mm_prefetch(w + b * bytes + r->ahead, _MM_HINT_T0);
-            dot_unpack2(type, w + b * bytes, w + second * bytes, codes);
-            for (uint32_t t = 0; t < n_tokens; t++) {
-                v[t][i] = dot_products2(type, codes, q[t]);
-            }
-        }
-        for (uint32_t t = 0; t < n_tokens; t++) {
-            __m256i low = dot_gather4(v[t]);
-            __m256i high = dot_gather4(v[t] + 4);
-            __m256i sum = _mm256_permute2x128_si256(low, high, 0x20);
-            acc[t] = dot_block_32(type, r, b * bytes, r->d[t] + b, r->sums[t] + b, sum, acc[t]);
-            if (second != b) {
-                sum = _mm256_permute2x128_si256(low, high, 0x31);
-                acc[t] = dot_block_32(type, r, second * bytes, r->d[t] + second,
-                                      r->sums[t] + second, sum, acc[t]);
-            }
-        }
+    uint32_t b = 0;
+    for (; b + 2 <= n_blocks; b += 2) {
+        dot_two_blocks(type, r, b, b + 1, n_tokens, acc);
+    }
+    if (b < n_blocks) {
+        dot_two_blocks(type, r, b, b, n_tokens, acc);
     }
 }
 
@@ -268,51 +291,55 @@ KERN_INLINE __m256i dot_two_scales(__m128i scales, int j)
     return _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, index));
 }
 
-/* Scales in bytes 0–7, minimums in bytes 8–15 (block_k4_scale). */
-KERN_INLINE __m128i dot_k4_scales(const uint8_t scales[12])
+/* Scales in bytes 0–7, minimums in bytes 8–15 (block_k4_scale): words 0 and 2 are the low six bits
+ * of scale and min words, words 1 and 3 nibbles of the last word with two bits of these above. */
+KERN_INLINE __m128i dot_k4_scales(const void *block)
 {
-    uint32_t u[3];
-    memcpy(u, scales, sizeof(u));
-    uint32_t s0 = u[0] & 0x3F3F3F3F;
-    uint32_t s1 = (u[2] & 0x0F0F0F0F) | ((u[0] >> 6) & 0x03030303) << 4;
-    uint32_t m0 = u[1] & 0x3F3F3F3F;
-    uint32_t m1 = ((u[2] >> 4) & 0x0F0F0F0F) | ((u[1] >> 6) & 0x03030303) << 4;
-    return _mm_setr_epi32((int)s0, (int)s1, (int)m0, (int)m1);
+    __m128i x = _mm_loadu_si128(block); /* d and dmin, then the twelve bytes */
+    __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(x, 0xED), _mm_setr_epi32(0, 0, 0, 4));
+    low = _mm_and_si128(low, _mm_setr_epi32(0x3F3F3F3F, 0x0F0F0F0F, 0x3F3F3F3F, 0x0F0F0F0F));
+    __m128i high = _mm_srli_epi32(_mm_shuffle_epi32(x, 0x84), 2);
+    high = _mm_and_si128(high, _mm_setr_epi32(0, 0x30303030, 0, 0x30303030));
+    return _mm_or_si128(low, high);
+}
+
+/* Codes of runs 2 g and 2 g + 1, with their fifth bits unless qh is NULL. */
+KERN_INLINE void dot_q45_k_codes(const uint8_t *qs, const uint8_t *qh, int g, __m256i w[2])
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i x = dot_load(qs);
+    w[0] = _mm256_and_si256(x, low);
+    w[1] = _mm256_and_si256(_mm256_srli_epi16(x, 4), low);
+    if (qh != NULL) {
+        const __m256i bit = _mm256_set1_epi8(16);
+        __m256i up = _mm256_slli_epi16(_mm256_srli_epi16(dot_load(qh), 2 * g), 4);
+        w[0] = _mm256_or_si256(w[0], _mm256_and_si256(up, bit));
+        w[1] = _mm256_or_si256(w[1], _mm256_and_si256(_mm256_srli_epi16(up, 1), bit));
+    }
 }
 
 /* Q4_K and, with qh not NULL, Q5_K. */
-KERN_INLINE void dot_q45_k(const uint8_t scales[12], const uint8_t *qh, const uint8_t *qs,
+KERN_INLINE void dot_q45_k(const void *block, const uint8_t *qh, const uint8_t *qs,
                            const struct dot_rows *r, uint32_t b, uint32_t n_tokens,
                            struct dot_k_sums *out)
 {
-    const __m256i low = _mm256_set1_epi8(15);
-    __m256i both = _mm256_cvtepu8_epi16(dot_k4_scales(scales));
-    __m256i scale = _mm256_permute2x128_si256(both, both, 0x00);
-    __m128i min = _mm256_extracti128_si256(both, 1);
-    __m256i fifth = qh != NULL ? dot_load(qh) : _mm256_setzero_si256();
+    __m128i both = dot_k4_scales(block);
+    __m256i scale = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(both));
+    __m256i min = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(both, both)); /* each of two runs of 16 */
     for (uint32_t t = 0; t < n_tokens; t++) {
-        const void *s = r->sums[t] + 16 * b;
-        __m128i sums = _mm_hadd_epi16(_mm_loadu_si128(s), _mm_loadu_si128((const __m128i *)s + 1));
-        out->min[t] = _mm256_zextsi128_si256(_mm_madd_epi16(min, sums));
+        out->min[t] = _mm256_madd_epi16(min, dot_load(r->sums[t] + 16 * b));
         out->sum[t] = _mm256_setzero_si256();
     }
 #pragma GCC unroll 4
     for (int g = 0; g < 4; g++) {
-        __m256i x = dot_load(qs + 32 * g);
-        __m256i w0 = _mm256_and_si256(x, low);
-        __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(x, 4), low);
-        if (qh != NULL) {
-            const __m256i bit = _mm256_set1_epi8(16);
-            __m256i up = _mm256_slli_epi16(_mm256_srli_epi16(fifth, 2 * g), 4);
-            w0 = _mm256_or_si256(w0, _mm256_and_si256(up, bit));
-            w1 = _mm256_or_si256(w1, _mm256_and_si256(_mm256_srli_epi16(up, 1), bit));
-        }
+        __m256i w[2];
+        dot_q45_k_codes(qs + 32 * g, qh, g, w);
         __m256i scale0 = dot_lane_16(scale, 2 * g);
         __m256i scale1 = dot_lane_16(scale, 2 * g + 1);
         for (uint32_t t = 0; t < n_tokens; t++) {
             const int8_t *q = r->q[t] + 256 * b + 64 * g;
-            __m256i p0 = _mm256_madd_epi16(_mm256_maddubs_epi16(w0, dot_load(q)), scale0);
-            __m256i p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(w1, dot_load(q + 32)), scale1);
+            __m256i p0 = _mm256_madd_epi16(_mm256_maddubs_epi16(w[0], dot_load(q)), scale0);
+            __m256i p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(w[1], dot_load(q + 32)), scale1);
             out->sum[t] = _mm256_add_epi32(out->sum[t], _mm256_add_epi32(p0, p1));
         }
     }
@@ -445,9 +472,9 @@ KERN_INLINE void dot_k_block(enum dtype type, const void *block, const struct do
     const struct block_q4_k *q4 = block;
     const struct block_q5_k *q5 = block;
     if (type == DTYPE_Q4_K) {
-        dot_q45_k(q4->scales, NULL, q4->qs, r, b, n_tokens, out);
+        dot_q45_k(block, NULL, q4->qs, r, b, n_tokens, out);
     } else if (type == DTYPE_Q5_K) {
-        dot_q45_k(q5->scales, q5->qh, q5->qs, r, b, n_tokens, out);
+        dot_q45_k(block, q5->qh, q5->qs, r, b, n_tokens, out);
     } else if (type == DTYPE_IQ4_XS) {
         dot_iq4_xs(block, r, b, n_tokens, out);
     } else {

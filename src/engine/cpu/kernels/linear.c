@@ -56,13 +56,10 @@ KERN_INLINE void dot_quantised(enum dtype type, enum kern_form form, const struc
 {
     for (uint32_t r = 0; r < tile->n_rows; r += DOT_ROWS) {
         uint32_t t = 0;
-        for (; t + 4 <= a->n; t += 4) {
-            dot_tile(type, form, tile, a, r, t, 4);
+        for (; t + DOT_TOKENS_MAX <= a->n; t += DOT_TOKENS_MAX) {
+            dot_tile(type, form, tile, a, r, t, DOT_TOKENS_MAX);
         }
-        for (; t + 2 <= a->n; t += 2) {
-            dot_tile(type, form, tile, a, r, t, 2);
-        }
-        if (t < a->n) {
+        for (; t < a->n; t++) {
             dot_tile(type, form, tile, a, r, t, 1);
         }
     }
@@ -222,9 +219,23 @@ KERN_INLINE void dot_float(enum dtype type, const struct kern_tile *tile, const 
 
 /* ---- the table ---- */
 
+/* Type, form, and the number of tokens from which unpacking for all of them pays (measured on Zen
+ * 3: wide codes are unpacked to twice their size, IQ4_XS in plain C); at least 8. */
+#define QUANTISED_TYPES(X)                                                                         \
+    X(Q4_0, KERN_Q32, 12)                                                                          \
+    X(Q4_1, KERN_Q32, 12)                                                                          \
+    X(Q5_0, KERN_Q32, 12)                                                                          \
+    X(Q5_1, KERN_Q32, 12)                                                                          \
+    X(Q8_0, KERN_Q32, 28)                                                                          \
+    X(IQ4_NL, KERN_Q32, 20)                                                                        \
+    X(MXFP4, KERN_Q32, 12)                                                                         \
+    X(Q2_K, KERN_Q256, 16)                                                                         \
+    X(Q3_K, KERN_Q256, 16)                                                                         \
+    X(Q4_K, KERN_Q256, 8)                                                                          \
+    X(Q5_K, KERN_Q256, 16)                                                                         \
+    X(Q6_K, KERN_Q256, 16)                                                                         \
+    X(IQ4_XS, KERN_Q256, 100)
 #define FLOAT_TYPES(X) X(F32) X(F16) X(BF16)
-#define Q32_TYPES(X)   X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(IQ4_NL) X(MXFP4)
-#define Q256_TYPES(X)  X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_XS)
 
 #define DEFINE_FLOAT(T)                                                                            \
     static void dot_##T##_rows(const struct kern_tile *tile, const struct kern_rows *a)            \
@@ -233,39 +244,28 @@ KERN_INLINE void dot_float(enum dtype type, const struct kern_tile *tile, const 
     }
 FLOAT_TYPES(DEFINE_FLOAT)
 
-#define DEFINE_DOT(T, form)                                                                        \
+#define DEFINE_DOT(T, form, tokens)                                                                \
     static void dot_##T##_rows(const struct kern_tile *tile, const struct kern_rows *a)            \
     {                                                                                              \
         dot_quantised(DTYPE_##T, form, tile, a);                                                   \
     }
-#define DEFINE_DOT_32(T)  DEFINE_DOT(T, KERN_Q32)
-#define DEFINE_DOT_256(T) DEFINE_DOT(T, KERN_Q256)
-Q32_TYPES(DEFINE_DOT_32)
-Q256_TYPES(DEFINE_DOT_256)
+QUANTISED_TYPES(DEFINE_DOT)
 
 #if defined(__AVX2__)
-#define DEFINE_GEMM(T, form)                                                                       \
+#define DEFINE_GEMM(T, form, tokens)                                                               \
     static void gemm_##T(const struct kern_tile *tile, const struct kern_rows *a, void *scratch)   \
     {                                                                                              \
-        gemm(DTYPE_##T, form, tile, a, scratch);                                                   \
+        gemm(DTYPE_##T, tile, a, scratch);                                                         \
     }
-#define DEFINE_GEMM_32(T)  DEFINE_GEMM(T, KERN_Q32)
-#define DEFINE_GEMM_256(T) DEFINE_GEMM(T, KERN_Q256)
-Q32_TYPES(DEFINE_GEMM_32)
-Q256_TYPES(DEFINE_GEMM_256)
-#define GEMM_OF(T)      gemm_##T
-#define GEMM_TOKENS_MIN 16
+QUANTISED_TYPES(DEFINE_GEMM)
+#define ROW_QUANTISED(T, form, tokens) [DTYPE_##T] = {form, dot_##T##_rows, gemm_##T, tokens},
 #else
-#define GEMM_OF(T)      NULL
-#define GEMM_TOKENS_MIN UINT32_MAX
+#define ROW_QUANTISED(T, form, tokens) [DTYPE_##T] = {form, dot_##T##_rows, NULL, UINT32_MAX},
 #endif
-
 #define ROW_FLOAT(T) [DTYPE_##T] = {KERN_F32, dot_##T##_rows, NULL, UINT32_MAX},
-#define ROW_32(T)    [DTYPE_##T] = {KERN_Q32, dot_##T##_rows, GEMM_OF(T), GEMM_TOKENS_MIN},
-#define ROW_256(T)   [DTYPE_##T] = {KERN_Q256, dot_##T##_rows, GEMM_OF(T), GEMM_TOKENS_MIN},
 
 extern const struct kern_linear_table KERN_NAME(kern_linear);
 const struct kern_linear_table KERN_NAME(kern_linear) = {
     .quantise = {[KERN_Q32] = quantise_row_32, [KERN_Q256] = quantise_row_256},
-    .types = {FLOAT_TYPES(ROW_FLOAT) Q32_TYPES(ROW_32) Q256_TYPES(ROW_256)},
+    .types = {FLOAT_TYPES(ROW_FLOAT) QUANTISED_TYPES(ROW_QUANTISED)},
 };

@@ -1,9 +1,15 @@
 """Fixtures of the end-to-end and protocol tests; what they do is in budlib.py."""
 import os
 
+import signal
+
 import pytest
 
 from budlib import BUD, Serve
+
+# A run in the background (nohup, a CI's shell) starts with Ctrl-C ignored, and programs inherit
+# that: the tests of Ctrl-C need it as a person's terminal has it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):

@@ -24,14 +24,39 @@ static const struct gateway_route gateway_routes[] = {
     {HTTP_METHOD_GET, "/models/", GW_MODEL},
 };
 
-void gateway_reply_error(struct http_exchange *x, const struct err *err)
+static void gateway_send_error(struct http_exchange *x, const struct err *err, const char *allow)
 {
+    struct api_header extra[API_FAIL_HEADERS_MAX];
+    char id[GW_ID_BYTES];
+    stages_make_id(http_exchange_head(x), id);
+    struct http_header headers[3 + API_FAIL_HEADERS_MAX] = {
+        {STR_LIT("content-type"), STR_LIT("application/json")},
+        {STR_LIT("x-request-id"), str_from(id)},
+    };
+    uint32_t n = 2;
+    uint32_t n_extra = api_fail_headers(err, 0, extra);
+    for (uint32_t i = 0; i < n_extra; i++) {
+        headers[n++] = (struct http_header){str_from(extra[i].name), str_from(extra[i].value)};
+    }
+    if (allow != NULL) {
+        headers[n++] = (struct http_header){STR_LIT("allow"), str_from(allow)};
+    }
     struct buf body;
     buf_init(&body, 64 << 10);
     api_fail_write(&body, err);
-    http_route_reply(x, err_row(err->code)->http_status, STR_LIT("application/json"),
-                     buf_str(&body));
+    struct http_reply reply = {.status = err_row(err->code)->http_status,
+                               .headers = headers,
+                               .n_headers = n,
+                               .body = buf_str(&body)};
+    if (http_exchange_reply(x, &reply, NULL) != RC_OK) {
+        http_exchange_abort(x);
+    }
     buf_deinit(&body);
+}
+
+void gateway_reply_error(struct http_exchange *x, const struct err *err)
+{
+    gateway_send_error(x, err, NULL);
 }
 
 /* People paste a base URL with or without /v1: both work. */
@@ -41,66 +66,55 @@ static struct str gateway_path(const struct http_head *head)
     return prefixed ? str_slice(head->path, 3, head->path.len) : head->path;
 }
 
-/* A request that no route takes; `allow` names the methods of its path, "" = an unknown path. */
-static void gateway_refuse(struct http_exchange *x, const char *allow)
+/* A request that no route takes; `known` has its path, but another method. NULL = none has. */
+static void gateway_refuse(struct http_exchange *x, const struct gateway_route *known)
 {
     const struct http_head *head = http_exchange_head(x);
     const char *method = http_method_name(head->method);
-    int n = (int)MIN(head->path.len, (size_t)200);
-    char id[GW_ID_BYTES];
     struct err err = {0};
-    struct buf body;
-    if (allow[0] != '\0') {
+    int n = (int)MIN(head->path.len, (size_t)200);
+    if (known != NULL) {
         err_set(&err, RC_METHOD, "Not allowed: %s %.*s.", method, n, head->path.ptr);
-    } else {
-        err_set(&err, RC_NOT_FOUND, "Unknown request URL: %s %.*s.", method, n, head->path.ptr);
+        gateway_send_error(x, &err, known->method == HTTP_METHOD_GET ? "GET, HEAD" : "POST");
+        return;
     }
-    gw_request_id(head, id);
-    buf_init(&body, 64 << 10);
-    api_fail_write(&body, &err);
-    struct http_header headers[] = {
-        {STR_LIT("content-type"), STR_LIT("application/json")},
-        {STR_LIT("x-request-id"), str_from(id)},
-        {STR_LIT("allow"), str_from(allow)},
-    };
-    struct http_reply reply = {.status = err_row(err.code)->http_status,
-                               .headers = headers,
-                               .n_headers = allow[0] != '\0' ? 3 : 2,
-                               .body = buf_str(&body)};
-    if (http_exchange_reply(x, &reply, NULL) != RC_OK) {
-        http_exchange_abort(x);
+    err_set(&err, RC_NOT_FOUND, "Unknown request URL: %s %.*s.", method, n, head->path.ptr);
+    gateway_send_error(x, &err, NULL);
+}
+
+static void gateway_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
+                          struct str rest)
+{
+    struct str model = STR_LIT("");
+    if (kind == GW_MODEL && http_unescape(http_exchange_arena(x), rest, &model, NULL) != RC_OK) {
+        gateway_refuse(x, NULL); /* no such path: its escapes mean nothing */
+        return;
     }
-    buf_deinit(&body);
+    stages_start(g, x, kind, model);
 }
 
 static void gateway_handle(void *ctx, struct http_exchange *x)
 {
     struct gateway *g = ctx;
     const struct http_head *head = http_exchange_head(x);
-    if (health_handle(x, g->ready)) {
+    if (health_handle(x, gateway_is_ready(g))) {
         return;
     }
     struct str path = gateway_path(head);
-    const char *allow = "";
+    const struct gateway_route *known = NULL;
     for (size_t i = 0; i < ARRAY_LEN(gateway_routes); i++) {
         const struct gateway_route *route = &gateway_routes[i];
         struct str rest;
         if (!http_route_match(route->path, path, &rest)) {
             continue;
         }
-        allow = route->method == HTTP_METHOD_GET ? "GET, HEAD" : "POST";
+        known = route;
         if (http_route_method(route->method, head->method)) {
-            struct str model = STR_LIT("");
-            if (route->kind == GW_MODEL &&
-                http_unescape(http_exchange_arena(x), rest, &model, NULL) != RC_OK) {
-                gateway_refuse(x, ""); /* no such path: its escapes mean nothing */
-                return;
-            }
-            stages_start(g, x, route->kind, model);
+            gateway_start(g, x, route->kind, rest);
             return;
         }
     }
-    gateway_refuse(x, allow);
+    gateway_refuse(x, known);
 }
 
 /* ---- the model server's state ---- */
@@ -112,23 +126,12 @@ void gateway_set_ready(struct gateway *g, bool ready)
         http_pool_flush(g->pool);
         return;
     }
-    /* Those that wait now; what fails again and comes back to the line waits for the next time. */
-    struct list line;
-    list_init(&line);
-    struct list_node *node;
-    while ((node = list_pop_front(&g->waiting)) != NULL) {
-        list_push_back(&line, node);
-    }
-    while ((node = list_pop_front(&line)) != NULL) {
-        struct gw_request *r = LIST_ENTRY(node, struct gw_request, waiting);
-        loop_timer_stop(&r->wait_timer);
-        stages_resume(r, GW_NEXT);
-    }
+    stage_route_wake(g);
 }
 
 bool gateway_is_ready(const struct gateway *g)
 {
-    return g->ready;
+    return g->ready && !g->draining;
 }
 
 /* ---- life ---- */
@@ -157,6 +160,12 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->loop = l;
     g->conf = *conf;
     g->catalog = catalog;
+    g->conf.models = g->models;
+    g->conf.held_bytes_max =
+        conf->held_bytes_max != 0 ? conf->held_bytes_max : GATEWAY_HELD_BYTES_MAX;
+    g->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GATEWAY_WAITING_MAX;
+    g->conf.wait_ms = conf->wait_ms != 0 ? conf->wait_ms : GATEWAY_WAIT_MS;
+    g->conf.ping_ms = conf->ping_ms != 0 ? conf->ping_ms : GATEWAY_PING_MS;
     list_init(&g->waiting);
     for (uint32_t i = 0; i < conf->n_models; i++) {
         g->models[i] = conf->models[i];
@@ -172,12 +181,16 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
 
 void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx)
 {
+    g->draining = true;
     http_server_drain(g->http, max_ms, on_drained, ctx);
 }
 
-static void gateway_reclaim(void *ctx)
+void gateway_settle(struct gateway *g)
 {
-    mem_free(ctx);
+    if (g->destroyed && g->n_requests == 0) {
+        ASSERT(g->held_bytes == 0 && g->n_waiting == 0);
+        mem_free(g);
+    }
 }
 
 void gateway_destroy(struct gateway *g)
@@ -187,7 +200,6 @@ void gateway_destroy(struct gateway *g)
     }
     http_server_destroy(g->http);
     http_pool_destroy(g->pool);
-    /* What still runs ends in this turn and looks at the gateway once more. */
-    loop_task_init(&g->reclaim, gateway_reclaim, g);
-    loop_reclaim(g->loop, &g->reclaim);
+    g->destroyed = true;
+    gateway_settle(g);
 }

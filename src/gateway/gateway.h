@@ -5,20 +5,26 @@
 #include "gateway/catalog.h"
 #include "net/http_server.h"
 
+/* Limits; a zero field of gateway_conf takes the default. */
 enum {
-    GATEWAY_BODY_BYTES_MAX = 32 << 20,   /* of a request: 413 */
-    GATEWAY_REPLY_BYTES_MAX = 256 << 20, /* of a whole reply from a model server */
-    GATEWAY_WAIT_MS = 30000,             /* for a model server to be ready: 503 */
-    GATEWAY_ATTEMPTS_MAX = 3,            /* before the first event reached the client */
-    GATEWAY_PING_MS = 10000,             /* of silence on a stream: head and a comment are sent */
+    GATEWAY_BODY_BYTES_MAX = 32 << 20,  /* of a request: 413 */
+    GATEWAY_REPLY_BYTES_MAX = 48 << 20, /* of a whole reply from a model server: 502 */
+    GATEWAY_HELD_BYTES_MAX = 512 << 20, /* bodies and whole replies of all requests: 503 */
+    GATEWAY_WAITING_MAX = 256,          /* requests in line for a model server: 503 */
+    GATEWAY_WAIT_MS = 30000,            /* in line: 503 */
+    GATEWAY_ATTEMPTS_MAX = 3,           /* before the first event reached the client */
+    GATEWAY_PING_MS = 10000,            /* of silence on a stream: head and a comment are sent */
     GATEWAY_MODELS_MAX = 64,
 };
 
 struct gateway_conf {
     struct addr listen;
     struct addr server;       /* the model server's address */
-    const struct str *models; /* ids that it serves; copied pointers, strings must stay */
+    const struct str *models; /* ids that it serves; the array is copied, strings must stay */
     uint32_t n_models;
+    size_t held_bytes_max;
+    uint32_t waiting_max;
+    uint64_t wait_ms, ping_ms;
 };
 
 struct gateway; /* opaque */
@@ -28,8 +34,9 @@ RC gateway_create(struct gateway **out, struct loop *l, const struct gateway_con
                   struct catalog *catalog, struct addr *bound, struct err *err);
 /* Tells whether the model server answers; waiting requests go on when it does. */
 void gateway_set_ready(struct gateway *g, bool ready);
+/* Whether a new request would be answered: not while draining. */
 bool gateway_is_ready(const struct gateway *g);
-/* Finishes live requests, takes no new ones; on_drained once. */
+/* Finishes live requests, takes no new ones; on_drained once. Not called twice. */
 void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx);
 /* NULL is allowed. */
 void gateway_destroy(struct gateway *g);

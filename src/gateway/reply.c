@@ -2,7 +2,6 @@
 #include <stdio.h>
 
 #include "api/fail.h"
-#include "api/stream.h"
 #include "base/clock.h"
 #include "gateway/stages.h"
 
@@ -13,7 +12,6 @@ static void gw_header(struct gw_headers *h, const char *name, const char *value)
 
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type)
 {
-    static const char *const names[GW_STAGE_N] = {"auth", "parse", "route", "proxy"};
     uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
     int used = 0;
     h->n = 0;
@@ -21,7 +19,7 @@ void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const cha
     for (unsigned i = 0; i < GW_STAGE_N && used >= 0 && used < (int)sizeof(h->timing); i++) {
         uint64_t ns = r->stage_ns[i] + (i == r->stage ? now - r->stage_started_ns : 0);
         used += snprintf(h->timing + used, sizeof(h->timing) - (size_t)used, "%s%s;dur=%.3f",
-                         i == 0 ? "" : ", ", names[i], (double)ns * 1e-6);
+                         i == 0 ? "" : ", ", stages_name(i), (double)ns * 1e-6);
     }
     snprintf(h->processing_ms, sizeof(h->processing_ms), "%llu",
              (unsigned long long)((now - r->started_ns) / 1000000u));
@@ -42,23 +40,22 @@ static void gw_reply_send(struct gw_request *r, const struct gw_headers *h, int 
     }
 }
 
-void gw_reply_whole(struct gw_request *r, int status, const char *content_type, struct str body)
+void gw_reply_whole(struct gw_request *r, struct str body)
 {
     struct gw_headers h;
-    gw_headers_init(&h, r, content_type);
-    const struct {
-        const char *name, *value;
-    } passed[] = {
-        {"x-should-retry", r->retry.should_retry},
-        {"retry-after", r->retry.after},
-        {"retry-after-ms", r->retry.after_ms},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
-        if (passed[i].value[0] != '\0') {
-            gw_header(&h, passed[i].name, passed[i].value);
-        }
+    gw_headers_init(&h, r, "application/json");
+    for (uint32_t i = 0; i < r->n_upstream_headers; i++) {
+        gw_header(&h, r->upstream_headers[i].name, r->upstream_headers[i].value);
     }
-    gw_reply_send(r, &h, status, body);
+    gw_reply_send(r, &h, r->upstream_status, body);
+}
+
+void gw_reply_last_event(struct gw_request *r, struct str json)
+{
+    http_exchange_write(r->x, STR_LIT("data: "));
+    http_exchange_write(r->x, json);
+    http_exchange_write(r->x, STR_LIT("\n\n"));
+    http_exchange_end(r->x);
 }
 
 /* A stream that has begun ends with the failure as its last event, never silently. */
@@ -66,9 +63,8 @@ static void gw_reply_error_event(struct gw_request *r)
 {
     struct buf out;
     buf_init(&out, 64 << 10);
-    api_stream_fail(&out, &r->err);
-    http_exchange_write(r->x, buf_str(&out));
-    http_exchange_end(r->x);
+    api_fail_write(&out, &r->err);
+    gw_reply_last_event(r, buf_str(&out));
     buf_deinit(&out);
 }
 

@@ -2,6 +2,14 @@
  * body itself goes on unchanged: the model server parses it again, as it would anybody's. */
 #include "gateway/stages.h"
 
+#include "api/chat.h"
+#include "api/complete.h"
+
+enum {
+    PARSE_HERE_BYTES_MAX = 256 << 10, /* a longer body would hold the loop for milliseconds */
+    PARSE_ARENA_BYTES_MAX = 768 << 20,
+};
+
 static bool parse_model_known(const struct gw_request *r)
 {
     for (uint32_t i = 0; i < r->gateway->conf.n_models; i++) {
@@ -23,49 +31,98 @@ static enum gw_result parse_check_model(struct gw_request *r)
     return GW_NEXT;
 }
 
-static enum rc parse_body(struct gw_request *r)
+/* Touches nothing but the body, the arena and `parsed`: any thread. */
+static void parse_body(void *ctx)
 {
-    const struct api_generate *gen = NULL;
+    struct gw_request *r = ctx;
+    struct gw_parsed *p = &r->parsed;
+    struct arena scratch; /* what was parsed is of no use later: the bytes go on */
     struct api_chat_request chat;
     struct api_complete_request complete;
-    enum rc rc;
-    if (r->kind == GW_CHAT) {
-        rc = api_chat_parse(buf_str(&r->body), &r->arena, &chat, &r->err);
-        gen = &chat.gen;
-    } else {
-        rc = api_complete_parse(buf_str(&r->body), &r->arena, &complete, &r->err);
-        gen = &complete.gen;
+    const struct api_generate *gen = r->kind == GW_CHAT ? &chat.gen : &complete.gen;
+    arena_init(&scratch, PARSE_ARENA_BYTES_MAX);
+    p->rc = r->kind == GW_CHAT
+                ? api_chat_parse(buf_str(&r->body), &scratch, &chat, &p->err)
+                : api_complete_parse(buf_str(&r->body), &scratch, &complete, &p->err);
+    if (p->rc == RC_OK) {
+        p->stream = gen->stream;
+        p->model = arena_str(&r->arena, gen->model);
+        p->rc = p->model.ptr != NULL ? RC_OK : err_set(&p->err, RC_NOMEM, "out of memory");
+    }
+    arena_deinit(&scratch);
+}
+
+static void parse_done(struct gw_request *r)
+{
+    if (r->parsed.rc != RC_OK) {
+        r->err = r->parsed.err;
+        stages_resume(r, GW_FAIL);
+        return;
+    }
+    r->model = r->parsed.model;
+    r->stream = r->parsed.stream;
+    stages_resume(r, parse_check_model(r));
+}
+
+static void parse_on_worker_done(void *ctx, enum rc rc)
+{
+    struct gw_request *r = ctx;
+    r->parsing = false;
+    if (r->x == NULL) {
+        stages_release(r);
+        return;
     }
     if (rc != RC_OK) {
-        return rc;
+        r->parsed.rc = err_set(&r->parsed.err, RC_UNAVAILABLE, "The server is stopping.");
     }
-    r->model = arena_str(&r->arena, gen->model);
-    r->stream = gen->stream;
-    r->include_usage = gen->include_usage;
-    return r->model.ptr != NULL ? RC_OK : err_set(&r->err, RC_NOMEM, "out of memory");
+    parse_done(r);
+}
+
+static void parse_fail(struct gw_request *r)
+{
+    stages_resume(r, GW_FAIL);
+    stages_release(r);
 }
 
 void stage_parse_body(void *ctx, struct str bytes)
 {
     struct gw_request *r = ctx;
-    buf_add_str(&r->body, bytes);
+    if (r->ended) {
+        return; /* the rest of a body that was refused */
+    }
+    enum rc rc = stages_hold(r, &r->body, bytes, &r->err);
+    if (rc != RC_OK) {
+        parse_fail(r);
+    }
 }
 
 void stage_parse_body_end(void *ctx, enum rc rc)
 {
     struct gw_request *r = ctx;
-    if (r->stage != GW_STAGE_PARSE) {
+    if (r->ended) {
         return;
     }
-    if (rc == RC_TOO_LARGE || (rc == RC_OK && !buf_ok(&r->body))) {
-        rc = err_set(&r->err, RC_TOO_LARGE, "The request body is larger than %d bytes.",
-                     GATEWAY_BODY_BYTES_MAX);
-    } else if (rc != RC_OK) {
-        rc = err_set(&r->err, rc, "The request body did not arrive whole.");
-    } else {
-        rc = parse_body(r);
+    if (rc == RC_TOO_LARGE) {
+        err_set(&r->err, rc, "The request body is larger than %d bytes.", GATEWAY_BODY_BYTES_MAX);
+        parse_fail(r);
+        return;
     }
-    stages_resume(r, rc == RC_OK ? parse_check_model(r) : GW_FAIL);
+    if (rc != RC_OK) {
+        err_set(&r->err, rc, "The request body did not arrive whole.");
+        parse_fail(r);
+        return;
+    }
+    if (r->body.len <= PARSE_HERE_BYTES_MAX) {
+        parse_body(r);
+        parse_done(r);
+        return;
+    }
+    struct loop_job job = {.run = parse_body, .done = parse_on_worker_done, .ctx = r, .slow = true};
+    if (loop_work_start(NULL, r->gateway->loop, &job, &r->err) != RC_OK) {
+        parse_fail(r);
+        return;
+    }
+    r->parsing = true;
 }
 
 enum gw_result stage_parse(struct gw_request *r)

@@ -2,7 +2,16 @@
  *
  * A failure before anything reached the client is tried again, up to GATEWAY_ATTEMPTS_MAX times;
  * later it becomes an error event, never a silent end. Whole replies are collected first, so that
- * they too can be tried again. Back-pressure goes both ways: a slow client pauses the call. */
+ * they too can be tried again. Back-pressure goes both ways: a slow client pauses the call.
+ *
+ *   call ends ──> whole and well-formed ──────────────────────────> passed on
+ *        │        an error reply, the stream not begun ───────────> passed on
+ *        │        an error reply, the stream begun (silence) ─────> its error as the last event
+ *        └──────> broken, cut, garbage ──nothing seen yet──> back to [route], once more
+ *                                      └─else──> error reply, or the last event
+ *
+ * The answer is read as any server's might be: nothing that it sends may end this process, or the
+ * client's stream without a word. */
 #include <stdio.h>
 
 #include "api/fail.h"
@@ -15,7 +24,10 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
-enum { PROXY_EVENT_BYTES_MAX = 8 << 20 };
+enum {
+    PROXY_EVENT_BYTES_MAX = 4 << 20, /* of one event from the model server */
+    PROXY_ARENA_BYTES_MAX = 1 << 30, /* of a whole reply, parsed */
+};
 
 static uint64_t proxy_now(const struct gw_request *r)
 {
@@ -24,23 +36,29 @@ static uint64_t proxy_now(const struct gw_request *r)
 
 /* ---- to the client ---- */
 
-static void proxy_begin(struct gw_request *r)
+/* False when the client's connection had to be broken. */
+static bool proxy_begin(struct gw_request *r)
 {
+    if (r->begun) {
+        return true;
+    }
     struct gw_headers h;
     gw_headers_init(&h, r, "text/event-stream; charset=utf-8");
     h.rows[h.n++] = (struct http_header){STR_LIT("cache-control"), STR_LIT("no-cache")};
     h.rows[h.n++] = (struct http_header){STR_LIT("x-accel-buffering"), STR_LIT("no")};
     struct http_reply reply = {.status = 200, .headers = h.rows, .n_headers = h.n};
-    r->begun = true;
-    if (http_exchange_begin(r->x, &reply, NULL) != RC_OK) {
+    r->begun = http_exchange_begin(r->x, &reply, NULL) == RC_OK;
+    if (!r->begun) {
         http_exchange_abort(r->x);
+        r->ended = true;
     }
+    return r->begun;
 }
 
 static void proxy_restart_silence(struct gw_request *r)
 {
     if (r->stream) {
-        loop_timer_start(&r->ping_timer, GATEWAY_PING_MS);
+        loop_timer_start(&r->ping_timer, r->gateway->conf.ping_ms);
     }
 }
 
@@ -48,11 +66,8 @@ static void proxy_restart_silence(struct gw_request *r)
 void stage_proxy_on_silence(void *ctx)
 {
     struct gw_request *r = ctx;
-    if (r->x == NULL || r->ended) {
+    if (r->x == NULL || r->ended || !proxy_begin(r)) {
         return;
-    }
-    if (!r->begun) {
-        proxy_begin(r);
     }
     struct buf out;
     buf_init(&out, 1024);
@@ -73,26 +88,45 @@ static bool proxy_is_count(struct gw_request *r, const struct sse_item *item)
     return api_link_counts_read(str_make(line, (size_t)n), &r->prompt_tokens, &r->output_tokens);
 }
 
+static void proxy_note_event(struct gw_request *r, struct str data)
+{
+    r->saw_done = str_is(data, "[DONE]");
+    r->saw_error = str_starts(data, STR_LIT("{\"error\":"));
+    if (r->first_event_ns == 0) {
+        r->first_event_ns = proxy_now(r);
+        metric_observe(metric_with1(METRIC_FIRST_TOKEN, r->model),
+                       r->first_event_ns - r->started_ns);
+    }
+}
+
+/* The item's lines again: an event's data may be several. */
+static void proxy_write_item(struct buf *out, const struct sse_item *item)
+{
+    struct str rest = item->data;
+    const char *field = item->kind == SSE_COMMENT ? ": " : "data: ";
+    bool more = true;
+    while (more) {
+        size_t end = str_find(rest, STR_LIT("\n"));
+        buf_add_cstr(out, field);
+        buf_add_str(out, str_slice(rest, 0, end));
+        buf_add_byte(out, '\n');
+        more = end < rest.len;
+        rest = str_slice(rest, end + 1, rest.len);
+    }
+    buf_add_byte(out, '\n');
+}
+
 static void proxy_send_item(struct gw_request *r, const struct sse_item *item)
 {
+    if (item->kind == SSE_EVENT) {
+        proxy_note_event(r, item->data);
+    }
+    if (!proxy_begin(r)) {
+        return;
+    }
     struct buf out;
-    buf_init(&out, PROXY_EVENT_BYTES_MAX);
-    if (item->kind == SSE_COMMENT) {
-        buf_add_cstr(&out, ": ");
-    } else {
-        r->saw_done |= str_is(item->data, "[DONE]");
-        if (r->first_event_ns == 0) {
-            r->first_event_ns = proxy_now(r);
-            metric_observe(metric_with1(METRIC_FIRST_TOKEN, r->model),
-                           r->first_event_ns - r->started_ns);
-        }
-        buf_add_cstr(&out, "data: ");
-    }
-    buf_add_str(&out, item->data);
-    buf_add_cstr(&out, "\n\n");
-    if (!r->begun) {
-        proxy_begin(r);
-    }
+    buf_init(&out, 8 * PROXY_EVENT_BYTES_MAX); /* at worst each byte is a line of its own */
+    proxy_write_item(&out, item);
     if (buf_ok(&out)) {
         http_exchange_write(r->x, buf_str(&out));
     } else {
@@ -106,16 +140,46 @@ static void proxy_send_item(struct gw_request *r, const struct sse_item *item)
 
 static void proxy_on_head(void *ctx, const struct http_head *head)
 {
+    static const char *const passed[GW_UPSTREAM_HEADERS_MAX] = {"retry-after", "retry-after-ms",
+                                                                "x-should-retry"};
     struct gw_request *r = ctx;
     r->upstream_status = head->status;
     struct str type = http_head_value(head, STR_LIT("content-type"));
     r->upstream_is_stream = head->status == 200 && str_starts(type, STR_LIT("text/event-stream"));
-    struct gw_retry_headers *retry = &r->retry;
-    str_copy(retry->should_retry, sizeof(retry->should_retry),
-             http_head_value(head, STR_LIT("x-should-retry")));
-    str_copy(retry->after, sizeof(retry->after), http_head_value(head, STR_LIT("retry-after")));
-    str_copy(retry->after_ms, sizeof(retry->after_ms),
-             http_head_value(head, STR_LIT("retry-after-ms")));
+    r->n_upstream_headers = 0;
+    for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
+        struct str value = http_head_value(head, str_from(passed[i]));
+        struct api_header *h = &r->upstream_headers[r->n_upstream_headers];
+        if (value.len > 0 && str_copy(h->value, sizeof(h->value), value)) {
+            h->name = passed[i];
+            r->n_upstream_headers++;
+        }
+    }
+}
+
+static void proxy_fail(struct gw_request *r, enum rc rc, const char *what)
+{
+    err_set(&r->err, rc, "The model server failed while answering: %s.", what);
+    stages_resume(r, GW_FAIL);
+}
+
+static void proxy_on_stream(struct gw_request *r, struct str bytes)
+{
+    struct sse_item item;
+    while (!r->ended && !r->saw_done && sse_next(&r->sse, &bytes, &item)) {
+        bool empty = item.kind == SSE_EVENT && item.data.len == 0; /* not dispatched, says SSE */
+        if (!empty && !proxy_is_count(r, &item)) {
+            proxy_send_item(r, &item);
+        }
+    }
+    if (!r->ended && sse_failed(&r->sse) != RC_OK) {
+        proxy_fail(r, RC_UPSTREAM, "an event is too large");
+        return;
+    }
+    if (!http_exchange_is_writable(r->x) && !r->paused) {
+        r->paused = true;
+        http_client_pause(r->call);
+    }
 }
 
 static void proxy_on_body(void *ctx, struct str bytes)
@@ -124,91 +188,111 @@ static void proxy_on_body(void *ctx, struct str bytes)
     if (r->x == NULL || r->ended) {
         return;
     }
-    if (!r->upstream_is_stream) {
-        buf_add_str(&r->reply, bytes);
+    if (r->upstream_is_stream) {
+        proxy_on_stream(r, bytes);
         return;
     }
-    struct sse_item item;
-    while (r->x != NULL && sse_next(&r->sse, &bytes, &item)) {
-        if (!proxy_is_count(r, &item)) {
-            proxy_send_item(r, &item);
-        }
-    }
-    if (r->x != NULL && !http_exchange_is_writable(r->x) && !r->paused) {
-        r->paused = true;
-        http_client_pause(r->call);
+    enum rc rc = stages_hold(r, &r->reply, bytes, &r->err);
+    if (rc == RC_TOO_LARGE) {
+        proxy_fail(r, RC_UPSTREAM, "its answer is too large");
+    } else if (rc != RC_OK) {
+        stages_resume(r, GW_FAIL);
     }
 }
 
-/* usage.prompt_tokens and usage.completion_tokens of a whole reply. */
-static void proxy_read_usage(struct gw_request *r)
-{
-    const struct json *root = NULL;
-    if (json_parse(buf_str(&r->reply), &r->arena, &root, NULL) != RC_OK) {
-        return;
-    }
-    const struct json *usage = json_get_present(root, "usage");
-    const struct json *prompt = usage != NULL ? json_get(usage, "prompt_tokens") : NULL;
-    const struct json *output = usage != NULL ? json_get(usage, "completion_tokens") : NULL;
-    int64_t n;
-    if (prompt != NULL && json_to_i64(prompt, &n) && n >= 0 && n <= UINT32_MAX) {
-        r->prompt_tokens = (uint32_t)n;
-    }
-    if (output != NULL && json_to_i64(output, &n) && n >= 0 && n <= UINT32_MAX) {
-        r->output_tokens = (uint32_t)n;
-    }
-}
-
-static bool proxy_may_retry(const struct gw_request *r)
-{
-    return r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX;
-}
-
-/* The call broke: once more, or an error in the shape the client can still take. */
-static void proxy_broke(struct gw_request *r, enum rc rc, const char *what)
+/* The attempt broke: once more, or an error in the shape the client can still take. */
+static void proxy_broke(struct gw_request *r, enum rc rc, const char *what, bool may_retry)
 {
     log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, r->id), log_cstr(LOG_KEY_ERROR, what),
               log_u64("attempt", r->n_attempts));
-    if (proxy_may_retry(r)) {
+    if (may_retry && r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX) {
+        metric_add(metric_get(METRIC_UPSTREAM_RETRIES), 1);
         r->pause = true;
         stages_back_to(r, GW_STAGE_ROUTE);
         return;
     }
-    err_set(&r->err, rc, "The model server failed while answering: %s.", what);
-    stages_resume(r, GW_FAIL);
+    proxy_fail(r, rc, what);
 }
 
-static void proxy_finished(struct gw_request *r)
+/* ---- whole replies ---- */
+
+static uint32_t proxy_count(const struct json *usage, const char *name)
 {
-    if (r->upstream_is_stream && !r->saw_done) {
-        /* The server ends a stream without [DONE] only behind an error event of its own. */
-        r->failed = true;
-    }
-    if (r->upstream_is_stream) {
-        http_exchange_end(r->x);
-        stages_resume(r, GW_DONE);
+    const struct json *count = usage != NULL ? json_get(usage, name) : NULL;
+    int64_t n = 0;
+    bool ok = count != NULL && json_to_i64(count, &n) && n >= 0 && n <= UINT32_MAX;
+    return ok ? (uint32_t)n : 0;
+}
+
+static bool proxy_error_is(const struct json *root, const char *code)
+{
+    const struct json *error = json_get_present(root, "error");
+    const struct json *value = error != NULL ? json_get_present(error, "code") : NULL;
+    return value != NULL && value->type == JSON_STRING && str_is(value->text, code);
+}
+
+/* An error after the head of the stream was sent for its silence: its last event. */
+static void proxy_last_event(struct gw_request *r, const struct json *root)
+{
+    struct buf line;
+    struct json_writer w;
+    if (json_get_present(root, "error") == NULL) {
+        proxy_fail(r, RC_UPSTREAM, "it answered a stream with something else");
         return;
     }
-    if (!buf_ok(&r->reply)) {
-        err_set(&r->err, RC_UPSTREAM, "The model server's answer is too large.");
-        stages_resume(r, GW_FAIL);
-        return;
-    }
-    if (r->upstream_status == 503 && proxy_may_retry(r) && !r->gateway->ready) {
-        proxy_broke(r, RC_UNAVAILABLE, "it is restarting");
+    buf_init(&line, GATEWAY_REPLY_BYTES_MAX);
+    json_write_init(&w, &line);
+    json_write_value(&w, root);
+    r->failed = true;
+    gw_reply_last_event(r, buf_str(&line));
+    stages_resume(r, GW_DONE);
+    buf_deinit(&line);
+}
+
+static void proxy_pass_whole(struct gw_request *r, const struct json *root)
+{
+    /* It says itself that it has not begun: it is starting, or about to end. */
+    if (r->upstream_status == 503 && proxy_error_is(root, "unavailable") &&
+        r->n_attempts < GATEWAY_ATTEMPTS_MAX) {
+        proxy_broke(r, RC_UNAVAILABLE, "it is not ready", true);
         return;
     }
     if (r->begun) {
-        /* An error after the head of the stream was sent for its silence. */
-        err_set(&r->err, RC_UPSTREAM, "The model server answered with status %d.",
-                r->upstream_status);
-        stages_resume(r, GW_FAIL);
+        proxy_last_event(r, root);
         return;
     }
-    if (r->upstream_status == 200) {
-        proxy_read_usage(r);
+    const struct json *usage = json_get_present(root, "usage");
+    r->prompt_tokens = proxy_count(usage, "prompt_tokens");
+    r->output_tokens = proxy_count(usage, "completion_tokens");
+    r->failed = r->upstream_status >= 400;
+    gw_reply_whole(r, buf_str(&r->reply));
+    stages_resume(r, GW_DONE);
+}
+
+static void proxy_whole(struct gw_request *r)
+{
+    struct arena scratch;
+    const struct json *root = NULL;
+    arena_init(&scratch, PROXY_ARENA_BYTES_MAX);
+    if (json_parse(buf_str(&r->reply), &scratch, &root, NULL) == RC_OK &&
+        root->type == JSON_OBJECT) {
+        proxy_pass_whole(r, root);
+    } else {
+        proxy_broke(r, RC_UPSTREAM, "its answer is not what was asked for", false);
     }
-    gw_reply_whole(r, r->upstream_status, "application/json", buf_str(&r->reply));
+    arena_deinit(&scratch);
+}
+
+/* ---- how the call ended ---- */
+
+static void proxy_stream_ended(struct gw_request *r)
+{
+    if (!r->saw_done && !r->saw_error) {
+        proxy_broke(r, RC_UPSTREAM, "its stream ended too early", true);
+        return;
+    }
+    r->failed = !r->saw_done;
+    http_exchange_end(r->x);
     stages_resume(r, GW_DONE);
 }
 
@@ -216,15 +300,20 @@ static void proxy_on_end(void *ctx, const struct http_call_result *result)
 {
     struct gw_request *r = ctx;
     r->call = NULL;
-    if (r->x == NULL) {
-        stages_release(r);
-    } else if (r->ended) {
-        return;
-    } else if (result->rc != RC_OK) {
-        proxy_broke(r, result->rc == RC_CANCELLED ? RC_UNAVAILABLE : result->rc, result->what);
-    } else {
-        proxy_finished(r);
+    if (r->x != NULL && !r->ended) {
+        bool streamed = r->upstream_is_stream && (result->rc == RC_OK || r->saw_done);
+        if (streamed) {
+            proxy_stream_ended(r);
+        } else if (result->rc == RC_OK) {
+            proxy_whole(r);
+        } else {
+            /* What took too long once would again, and cost the server as much. */
+            bool late = result->rc == RC_TIMEOUT && result->sent;
+            enum rc rc = result->rc == RC_CANCELLED ? RC_UNAVAILABLE : result->rc;
+            proxy_broke(r, rc, result->what, !late);
+        }
     }
+    stages_release(r);
 }
 
 /* ---- the stage ---- */
@@ -284,10 +373,10 @@ enum gw_result stage_proxy(struct gw_request *r)
         .replayable = true,
     };
     r->n_attempts++;
-    r->upstream_is_stream = r->saw_done = r->paused = false;
-    buf_reset(&r->reply);
+    r->upstream_is_stream = r->saw_done = r->saw_error = r->paused = false;
+    stages_unhold(r, &r->reply);
     sse_deinit(&r->sse);
-    sse_init(&r->sse, PROXY_EVENT_BYTES_MAX / 2);
+    sse_init(&r->sse, PROXY_EVENT_BYTES_MAX);
     enum rc rc = http_client_start(&r->call, r->gateway->pool, &conf, &events, r, &r->err);
     if (rc != RC_OK) {
         r->call = NULL;

@@ -10,10 +10,10 @@ static int usage_status(const struct gw_request *r, enum rc how)
     if (how == RC_CANCELLED) {
         return err_row(RC_CANCELLED)->http_status;
     }
-    if (r->err.code != RC_OK && !r->begun) {
-        return err_row(r->err.code)->http_status;
+    if (r->begun) {
+        return 200;
     }
-    return r->begun ? 200 : r->upstream_status;
+    return r->err.code != RC_OK ? err_row(r->err.code)->http_status : r->upstream_status;
 }
 
 void stage_usage(struct gw_request *r, enum rc how)
@@ -27,6 +27,7 @@ void stage_usage(struct gw_request *r, enum rc how)
         metric_add(metric_with1(METRIC_MODEL_REQUESTS, r->model), 1);
         metric_add(metric_with1(METRIC_PROMPT_TOKENS, r->model), r->prompt_tokens);
         metric_add(metric_with1(METRIC_TOKENS_GENERATED, r->model), r->output_tokens);
+        metric_add(metric_with1(METRIC_STREAMS_FAILED, r->model), r->begun && r->failed ? 1 : 0);
     }
     char host[ADDR_TEXT_BYTES];
     log_event(

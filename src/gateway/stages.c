@@ -3,12 +3,14 @@
 
 #include <stdio.h>
 
+#include "api/link.h"
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "obs/metric.h"
 
-enum { STAGES_ARENA_BYTES_MAX = 256 << 20 };
+enum { STAGES_ARENA_BYTES_MAX = 1 << 20 }; /* names and heads: bodies are parsed elsewhere */
 
 static const struct gw_stage gw_stages[GW_STAGE_N] = {
     [GW_STAGE_AUTH] = {"auth", stage_auth},
@@ -16,6 +18,11 @@ static const struct gw_stage gw_stages[GW_STAGE_N] = {
     [GW_STAGE_ROUTE] = {"route", stage_route},
     [GW_STAGE_PROXY] = {"proxy", stage_proxy},
 };
+
+const char *stages_name(enum gw_stage_id stage)
+{
+    return gw_stages[stage].name;
+}
 
 static uint64_t stages_now(const struct gw_request *r)
 {
@@ -25,6 +32,7 @@ static uint64_t stages_now(const struct gw_request *r)
 static void stages_fail(struct gw_request *r)
 {
     ASSERT(r->err.code != RC_OK);
+    stage_proxy_abandon(r);
     if (r->x != NULL && !r->ended) {
         r->failed = true;
         gw_reply_error(r);
@@ -72,23 +80,53 @@ void stages_back_to(struct gw_request *r, enum gw_stage_id stage)
     stages_walk(r, gw_stages[stage].run(r));
 }
 
+/* ---- memory ---- */
+
+enum rc stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err *err)
+{
+    struct gateway *g = r->gateway;
+    if (bytes.len > g->conf.held_bytes_max - MIN(g->held_bytes, g->conf.held_bytes_max)) {
+        metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("memory")), 1);
+        return err_set(err, RC_OVERLOADED, "Too many large requests are in work.");
+    }
+    size_t before = b->len;
+    buf_add_str(b, bytes);
+    g->held_bytes += b->len - before;
+    return buf_ok(b) ? RC_OK : err_set(err, RC_TOO_LARGE, "over %zu bytes", b->cap_bytes);
+}
+
+void stages_unhold(struct gw_request *r, struct buf *b)
+{
+    size_t cap_bytes = b->cap_bytes;
+    ASSERT(r->gateway->held_bytes >= b->len);
+    r->gateway->held_bytes -= b->len;
+    buf_deinit(b);
+    buf_init(b, cap_bytes);
+}
+
 /* ---- life ---- */
 
 void stages_release(struct gw_request *r)
 {
-    if (r->x != NULL || r->call != NULL) {
+    struct gateway *g = r->gateway;
+    if (r->call == NULL && r->ended) {
+        /* All that is left is to be taken by the client: it lies in the connection. */
+        stages_unhold(r, &r->body);
+        stages_unhold(r, &r->reply);
+    }
+    if (r->x != NULL || r->call != NULL || r->parsing) {
         return;
     }
     loop_timer_stop(&r->wait_timer);
     loop_timer_stop(&r->ping_timer);
-    if (list_is_linked(&r->waiting)) {
-        list_remove(&r->waiting);
-    }
+    stage_route_leave(r);
     sse_deinit(&r->sse);
-    buf_deinit(&r->reply);
-    buf_deinit(&r->body);
+    stages_unhold(r, &r->body);
+    stages_unhold(r, &r->reply);
     arena_deinit(&r->arena);
     mem_free(r);
+    g->n_requests--;
+    gateway_settle(g);
 }
 
 static void stages_on_close(void *ctx, enum rc rc)
@@ -113,7 +151,7 @@ static bool stages_id_ok(struct str id)
     return id.len > 0 && id.len <= 64;
 }
 
-void gw_request_id(const struct http_head *head, char out[GW_ID_BYTES])
+void stages_make_id(const struct http_head *head, char out[GW_ID_BYTES])
 {
     struct str given = http_head_value(head, STR_LIT("x-client-request-id"));
     if (given.len == 0) {
@@ -130,6 +168,17 @@ void gw_request_id(const struct http_head *head, char out[GW_ID_BYTES])
     snprintf(out, GW_ID_BYTES, "req_%s", hex);
 }
 
+/* A malformed one counts as none (W3C Trace Context §4.3). */
+static void stages_read_trace(struct gw_request *r, const struct http_head *head)
+{
+    static const struct str name = STR_LIT("traceparent");
+    struct api_link link;
+    api_link_init(&link);
+    if (api_link_read_header(&link, name, http_head_value(head, name), NULL) == RC_OK) {
+        str_copy(r->traceparent, sizeof(r->traceparent), str_from(link.traceparent));
+    }
+}
+
 void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model)
 {
     static const struct http_exchange_events events = {
@@ -144,6 +193,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
         return;
     }
     const struct http_head *head = http_exchange_head(x);
+    g->n_requests++;
     r->gateway = g;
     r->x = x;
     r->kind = kind;
@@ -154,8 +204,8 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     buf_init(&r->reply, GATEWAY_REPLY_BYTES_MAX);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);
     loop_timer_init(&r->ping_timer, g->loop, stage_proxy_on_silence, r);
-    gw_request_id(head, r->id);
-    str_copy(r->traceparent, sizeof(r->traceparent), http_head_value(head, STR_LIT("traceparent")));
+    stages_make_id(head, r->id);
+    stages_read_trace(r, head);
     /* Who asks is settled from the head alone; a refused client's body is never kept. */
     enum gw_result result = stage_auth(r);
     bool wants_body = result == GW_NEXT && (kind == GW_CHAT || kind == GW_COMPLETION);

@@ -7,13 +7,13 @@
  *           error reply with the row of the error; every way out passes [usage] once
  *
  * A stage returns NEXT (go on), WAIT (something will call stages_resume), DONE (the answer is
- * complete) or FAIL (r->err says why). Everything runs on the gateway's loop; a request is freed
- * when its exchange has closed and its call to the model server has ended. */
+ * complete) or FAIL (r->err says why). Everything runs on the gateway's loop, long bodies excepted:
+ * a worker parses them. A request is freed when its exchange has closed, its call to the model
+ * server has ended and no worker has it. */
 #ifndef GATEWAY_STAGES_H
 #define GATEWAY_STAGES_H
 
-#include "api/chat.h"
-#include "api/complete.h"
+#include "api/types.h"
 #include "base/list.h"
 #include "gateway/gateway.h"
 #include "net/http_client.h"
@@ -24,6 +24,12 @@ enum gw_result { GW_NEXT, GW_WAIT, GW_DONE, GW_FAIL };
 
 enum gw_kind { GW_CHAT, GW_COMPLETION, GW_MODELS, GW_MODEL };
 
+enum {
+    GW_ID_BYTES = 72,
+    GW_UPSTREAM_HEADERS_MAX = 3, /* when to come again */
+    GW_HEADERS_MAX = 16,
+};
+
 enum gw_stage_id {
     GW_STAGE_AUTH,
     GW_STAGE_PARSE,
@@ -32,13 +38,12 @@ enum gw_stage_id {
     GW_STAGE_N,
 };
 
-enum { GW_ID_BYTES = 72 };
-
-/* What a model server says about trying again; passed on to the client. Empty = absent. */
-struct gw_retry_headers {
-    char should_retry[8];
-    char after[24];
-    char after_ms[24];
+/* What parsing a body comes to; the worker's own while it is at it. */
+struct gw_parsed {
+    enum rc rc;
+    struct err err;
+    struct str model; /* in the request's arena */
+    bool stream;
 };
 
 struct gw_request {
@@ -52,13 +57,16 @@ struct gw_request {
     char traceparent[56]; /* of the client, or "" */
     char tenant[META_KEY_ID_BYTES];
     struct err err;
-    bool failed, ended; /* an error was sent; the answer is complete */
+    bool failed; /* the client got an error, whole or as its stream's last event */
+    bool ended;  /* the answer is complete */
 
     /* parse */
     struct arena arena;
     struct buf body;
+    struct gw_parsed parsed;
+    bool parsing;     /* a worker has it */
     struct str model; /* "" for the list of models */
-    bool stream, include_usage;
+    bool stream;
 
     /* route */
     struct list_node waiting;     /* on gateway.waiting while the model server is away */
@@ -69,8 +77,9 @@ struct gw_request {
     struct http_call *call; /* NULL while none is under way */
     uint32_t n_attempts;
     int upstream_status;
-    struct gw_retry_headers retry; /* of an upstream's refusal */
-    bool upstream_is_stream, begun, saw_done, paused;
+    struct api_header upstream_headers[GW_UPSTREAM_HEADERS_MAX]; /* passed on with an error */
+    uint32_t n_upstream_headers;
+    bool upstream_is_stream, begun, saw_done, saw_error, paused;
     struct sse sse;
     struct buf reply; /* whole replies */
     uint32_t prompt_tokens, output_tokens;
@@ -83,8 +92,9 @@ struct gw_stage {
     enum gw_result (*run)(struct gw_request *r);
 };
 
+const char *stages_name(enum gw_stage_id stage);
 /* The id that a request is known by: the client's own when it is well-formed, else a new one. */
-void gw_request_id(const struct http_head *head, char out[GW_ID_BYTES]);
+void stages_make_id(const struct http_head *head, char out[GW_ID_BYTES]);
 
 /* The route was found: walks the stages from the head on. */
 void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model);
@@ -94,11 +104,20 @@ void stages_resume(struct gw_request *r, enum gw_result result);
 void stages_back_to(struct gw_request *r, enum gw_stage_id stage);
 /* Frees the request once nothing refers to it any more. */
 void stages_release(struct gw_request *r);
+/* Appends to the request's body or reply; RC_OVERLOADED when all requests together hold too much,
+ * RC_TOO_LARGE at the buffer's own cap. */
+RC stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err *err);
+/* Gives back what such a buffer holds. */
+void stages_unhold(struct gw_request *r, struct buf *b);
 
 enum gw_result stage_auth(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
 enum gw_result stage_route(struct gw_request *r);
 void stage_route_on_timer(void *ctx);
+/* Leaves the line, if it stands there. */
+void stage_route_leave(struct gw_request *r);
+/* The model server is ready: lets the whole line go on. */
+void stage_route_wake(struct gateway *g);
 enum gw_result stage_proxy(struct gw_request *r);
 /* Once, when the exchange has closed: access line and metrics. */
 void stage_usage(struct gw_request *r, enum rc how);
@@ -112,7 +131,6 @@ void stage_proxy_on_silence(void *ctx);
 void stage_proxy_abandon(struct gw_request *r);
 
 /* reply.c: head fields that every answer carries, and error replies. */
-enum { GW_HEADERS_MAX = 16 };
 struct gw_headers {
     struct http_header rows[GW_HEADERS_MAX];
     uint32_t n;
@@ -121,9 +139,12 @@ struct gw_headers {
 };
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type);
 void gw_reply_error(struct gw_request *r);
-void gw_reply_whole(struct gw_request *r, int status, const char *content_type, struct str body);
+/* The model server's reply, and of its headers those that say when to come again. */
+void gw_reply_whole(struct gw_request *r, struct str body);
+/* The last event of a stream that had begun: `json` is an error object on one line. */
+void gw_reply_last_event(struct gw_request *r, struct str json);
 
-/* The state that stages share. */
+/* The state that stages share. Lives until it is destroyed and its last request is gone. */
 struct gateway {
     struct loop *loop;
     struct gateway_conf conf;
@@ -132,8 +153,12 @@ struct gateway {
     struct http_server *http;
     struct http_pool *pool;
     struct list waiting; /* requests that wait for the model server, oldest first */
-    bool ready;
-    struct loop_task reclaim;
+    uint32_t n_waiting, n_requests;
+    size_t held_bytes;
+    bool ready, draining, destroyed;
 };
+
+/* A request is gone: frees a destroyed gateway that none refers to. */
+void gateway_settle(struct gateway *g);
 
 #endif

@@ -28,6 +28,12 @@
       "Time between two tokens of one sequence, by model.")                                        \
     X(REQUESTS_FINISHED, "bud_requests_finished_total", COUNTER, "model,reason", NONE,             \
       "Sequences ended, by model and reason: stop, length, cancelled or error.")                   \
+    X(STREAMS_FAILED, "bud_streams_failed_total", COUNTER, "model", NONE,                          \
+      "Streams that had begun and ended with an error, by model.")                                 \
+    X(UPSTREAM_RETRIES, "bud_upstream_retries_total", COUNTER, "", NONE,                           \
+      "Requests sent to a model server once more after an attempt broke.")                         \
+    X(REQUESTS_REFUSED, "bud_requests_refused_total", COUNTER, "limit", NONE,                      \
+      "Requests refused at a limit of the front door: line or memory.")                            \
     X(SERVER_RESTARTS, "bud_server_restarts_total", COUNTER, "", NONE,                             \
       "Model server processes started again after they died.")                                     \
     X(AUTH_FAILURES, "bud_auth_failures_total", COUNTER, "", NONE,                                 \

@@ -127,26 +127,39 @@ static inline int64_t answer_i64(const struct json *j, const char *path)
     return n;
 }
 
+/* The data of the next event in *rest, or false. */
+static inline bool answer_next_event(struct str *rest, struct str *data)
+{
+    while (rest->len > 0) {
+        size_t end = str_find(*rest, STR_LIT("\n\n"));
+        struct str block = str_slice(*rest, 0, end);
+        *rest = str_slice(*rest, end + 2, rest->len);
+        if (str_starts(block, STR_LIT("data: "))) {
+            *data = str_slice(block, 6, block.len);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The data of the idx-th event of a stream's body, in the answer's arena; NULL when there is none.
  */
 static inline const char *answer_event(struct answer *a, int idx)
 {
-    struct str rest = buf_str(&a->body);
-    while (rest.len > 0) {
-        size_t end = str_find(rest, STR_LIT("\n\n"));
-        struct str block = str_slice(rest, 0, end);
-        rest = str_slice(rest, end + 2, rest.len);
-        if (str_starts(block, STR_LIT("data: ")) && idx-- == 0) {
-            return arena_str(&a->arena, str_slice(block, 6, block.len)).ptr;
+    struct str rest = buf_str(&a->body), data;
+    while (answer_next_event(&rest, &data)) {
+        if (idx-- == 0) {
+            return arena_str(&a->arena, data).ptr;
         }
     }
     return NULL;
 }
 
-static inline int answer_n_events(struct answer *a)
+static inline int answer_n_events(const struct answer *a)
 {
+    struct str rest = buf_str(&a->body), data;
     int n = 0;
-    while (answer_event(a, n) != NULL) {
+    while (answer_next_event(&rest, &data)) {
         n++;
     }
     return n;

@@ -1,0 +1,564 @@
+/* The front door between clients of raw sockets and a model server that misbehaves on purpose
+ * (fake.h). No request may be lost, none answered twice; what has not begun is tried again, what
+ * has begun ends with an error event. */
+#include "fake.h"
+
+#include "gateway/gateway.h"
+#include "net/loop.h"
+
+#define COMPLETE "POST /v1/completions"
+
+/* Retries take 200 ms: less than the silence that sends a stream's head. */
+enum { WAIT_ROUNDS = 5000, PING_MS = 700 };
+
+/* ---- the rig ---- */
+
+struct rig {
+    struct fake fake;
+    struct loop *loop;
+    struct catalog *catalog;
+    struct gateway *gateway;
+    struct addr addr;
+    struct thread thread;
+    char key[KEY_TEXT_BYTES];
+    char auth[128]; /* a header line */
+    struct str model;
+    atomic_bool drained;
+};
+
+static void rig_run(void *arg)
+{
+    loop_run(((struct rig *)arg)->loop);
+}
+
+static void rig_do_ready(void *ctx)
+{
+    gateway_set_ready(((struct rig *)ctx)->gateway, true);
+}
+
+static void rig_do_away(void *ctx)
+{
+    gateway_set_ready(((struct rig *)ctx)->gateway, false);
+}
+
+static void rig_ready(struct rig *r, bool ready)
+{
+    assert_int_equal(loop_post(r->loop, ready ? rig_do_ready : rig_do_away, r), RC_OK);
+}
+
+static void rig_open_keys(struct rig *r)
+{
+    struct meta *meta;
+    struct meta_key row;
+    struct secret pepper = {0};
+    struct key_options opt = {.name = "test", .role = "owner", .created_s = 1};
+    assert_true(secret_set(&pepper, STR_LIT("0123456789abcdef0123456789abcdef")));
+    assert_int_equal(meta_open(&meta, ":memory:", NULL), RC_OK);
+    key_make(&pepper, &opt, r->key, &row);
+    assert_int_equal(meta_key_insert(meta, &row, NULL), RC_OK);
+    assert_int_equal(catalog_create(&r->catalog, r->loop, meta, &pepper, NULL), RC_OK);
+    snprintf(r->auth, sizeof(r->auth), "authorization: Bearer %s\r\n", r->key);
+}
+
+static void rig_open(struct rig *r, struct gateway_conf conf)
+{
+    struct err err = {0};
+    memset(r, 0, sizeof(*r));
+    pthread_mutex_init(&r->fake.lock, NULL);
+    buf_init(&r->fake.last, 64 << 20);
+    r->fake.listen_fd = raw_listen(&r->fake.addr);
+    assert_int_equal(listen(r->fake.listen_fd, 256), 0);
+    assert_int_equal(thread_start(&r->fake.thread, "fake", -1, fake_run, &r->fake), RC_OK);
+    r->model = STR_LIT("m");
+    conf.models = &r->model;
+    conf.n_models = 1;
+    conf.server = r->fake.addr;
+    conf.ping_ms = PING_MS;
+    assert_int_equal(addr_parse(&conf.listen, STR_LIT("127.0.0.1:0"), NULL), RC_OK);
+    assert_int_equal(loop_create(&r->loop, clock_system(), NULL), RC_OK);
+    rig_open_keys(r);
+    assert_int_equal(gateway_create(&r->gateway, r->loop, &conf, r->catalog, &r->addr, &err),
+                     RC_OK);
+    gateway_set_ready(r->gateway, true);
+    assert_int_equal(thread_start(&r->thread, "gateway", -1, rig_run, r), RC_OK);
+}
+
+static void rig_close(struct rig *r)
+{
+    loop_stop(r->loop);
+    thread_join(&r->thread);
+    gateway_destroy(r->gateway);
+    catalog_destroy(r->catalog);
+    loop_destroy(r->loop);
+    atomic_store(&r->fake.stopping, true);
+    thread_join(&r->fake.thread);
+    for (uint32_t i = 0; i < r->fake.n_peers; i++) {
+        pthread_join(r->fake.peers[i], NULL);
+    }
+    close(r->fake.listen_fd);
+    buf_deinit(&r->fake.last);
+    pthread_mutex_destroy(&r->fake.lock);
+}
+
+static int rig_send(struct rig *r, const char *script, bool stream)
+{
+    char body[256];
+    snprintf(body, sizeof(body), "{\"model\":\"m\",\"prompt\":\"p\",\"user\":\"%s\",\"stream\":%s}",
+             script, stream ? "true" : "false");
+    return ask_send(&r->addr, COMPLETE, r->auth, str_from(body));
+}
+
+static void rig_ask(struct rig *r, const char *script, bool stream, struct answer *a)
+{
+    atomic_store(&r->fake.n_requests, 0);
+    atomic_store(&r->fake.saw_end, false);
+    rig_ready(r, false); /* drops kept connections: a stale one is tried again by itself */
+    rig_ready(r, true);
+    ask_read(rig_send(r, script, stream), a);
+}
+
+/* Until `count` is n; fails when that takes too long. */
+static void wait_for(atomic_int *count, int n)
+{
+    for (int i = 0; atomic_load(count) < n; i++) {
+        assert_true(i < WAIT_ROUNDS);
+        usleep(1000);
+    }
+}
+
+static bool answer_is_error(struct answer *a, const char *code)
+{
+    return a->json != NULL && str_is(answer_at(a->json, "error.code")->text, code);
+}
+
+/* ---- what a client gets ---- */
+
+struct whole_case {
+    const char *script;
+    int status, n_attempts;
+    const char *code; /* of the error, or NULL */
+};
+
+static void whole_replies_come_through_or_are_tried_again(void **state)
+{
+    (void)state;
+    static const struct whole_case cases[] = {
+        {"ok", 200, 1, NULL},
+        {"close", 502, 3, "upstream_error"},
+        {"close-once", 200, 2, NULL},
+        {"half-head", 502, 3, "upstream_error"},
+        {"garbage-head", 502, 3, "upstream_error"},
+        {"half-body", 502, 3, "upstream_error"},
+        {"half-body-once", 200, 2, NULL},
+        {"500", 500, 1, "internal_error"},
+        {"overloaded", 503, 1, "overloaded"},
+        {"unavailable-once", 200, 2, NULL},
+        {"html", 502, 1, "upstream_error"},
+        {"no-json", 502, 1, "upstream_error"},
+        {"odd-status", 502, 3, "upstream_error"},
+    };
+    struct rig r;
+    rig_open(&r, (struct gateway_conf){0});
+    for (size_t i = 0; i < 2 * ARRAY_LEN(cases); i++) {
+        /* Asked as a stream too: what has not begun as one is answered with its status. */
+        const struct whole_case *c = &cases[i / 2];
+        struct answer a;
+        rig_ask(&r, c->script, i % 2 == 1, &a);
+        if (a.status != c->status || !a.whole || atomic_load(&r.fake.n_requests) != c->n_attempts) {
+            fail_msg("%s: status %d after %d attempts: %s", c->script, a.status,
+                     atomic_load(&r.fake.n_requests), a.bytes.ptr);
+        }
+        assert_true(c->code == NULL || answer_is_error(&a, c->code));
+        assert_true(raw_has(&a.bytes, "x-request-id: req_"));
+        assert_true(strcmp(c->script, "overloaded") != 0 || raw_has(&a.bytes, "retry-after: 7"));
+        answer_free(&a);
+    }
+    rig_close(&r);
+}
+
+struct stream_case {
+    const char *script;
+    int n_attempts, n_events; /* the closing one included */
+    bool fails;               /* the last event is an error, else [DONE] */
+};
+
+static void streams_end_with_done_or_an_error(void **state)
+{
+    (void)state;
+    static const struct stream_case cases[] = {
+        {"stream", 1, 3, false},        {"cut-stream", 1, 2, true},
+        {"no-done", 1, 2, true},        {"cut-before-event-once", 2, 3, false},
+        {"own-error", 1, 2, true},      {"done-then-cut", 1, 2, false},
+        {"lines", 1, 2, false},         {"giant", 1, 2, true},
+        {"slow-stream", 1, 3, false},   {"slow-400", 1, 1, true},
+        {"slow-cut-once", 2, 3, false},
+    };
+    struct rig r;
+    rig_open(&r, (struct gateway_conf){0});
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct stream_case *c = &cases[i];
+        struct answer a;
+        rig_ask(&r, c->script, true, &a);
+        int n = answer_n_events(&a);
+        if (a.status != 200 || !a.whole || n != c->n_events ||
+            atomic_load(&r.fake.n_requests) != c->n_attempts) {
+            fail_msg("%s: status %d, %d events after %d attempts: %.2000s", c->script, a.status, n,
+                     atomic_load(&r.fake.n_requests), a.bytes.ptr);
+        }
+        const char *last = answer_event(&a, n - 1);
+        assert_true(str_starts(str_from(last), STR_LIT("{\"error\":")) == c->fails);
+        assert_true((strcmp(last, "[DONE]") == 0) != c->fails);
+        assert_false(raw_has(&a.body, "n=3+"));
+        bool slow = strncmp(c->script, "slow", 4) == 0;
+        assert_true(raw_has(&a.body, ": ping\n\n") == slow);
+        answer_free(&a);
+    }
+    rig_close(&r);
+}
+
+static void an_error_behind_an_early_head_keeps_its_words(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct gateway_conf){0});
+    rig_ask(&r, "slow-400", true, &a);
+    assert_string_equal(answer_event(&a, 0),
+                        "{\"error\":{\"message\":\"too long\",\"code\":\"context\"}}");
+    answer_free(&a);
+    rig_ask(&r, "lines", true, &a);
+    assert_true(raw_has(&a.body, "data: {\"a\":\ndata: 1}\n\n: hm\n\n"));
+    answer_free(&a);
+    /* A stream without one event has not begun: it is tried again, and is an error with a status.
+     */
+    rig_ask(&r, "empty-stream", true, &a);
+    assert_int_equal(a.status, 502);
+    assert_int_equal(atomic_load(&r.fake.n_requests), 3);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+static void what_is_wrong_in_the_request_never_reaches_the_server(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *start, *body;
+        bool key;
+        int status;
+        const char *has;
+    } cases[] = {
+        {COMPLETE, "{\"model\":\"m\",\"prompt\":\"p\"}", false, 401, "www-authenticate: Bearer"},
+        {COMPLETE, "{\"model\":\"m\",", true, 400, "invalid_json"},
+        {COMPLETE, "{\"model\":\"other\",\"prompt\":\"p\"}", true, 404, "model_not_found"},
+        {COMPLETE, "", true, 400, "error"},
+        {"GET /v1/completions", "", true, 405, "allow: POST"},
+        {"POST /v1/models", "{}", true, 405, "allow: GET"},
+        {"GET /v1/models/%zz", "", true, 404, "x-request-id: req_"},
+        {"GET /v1/models/other", "", true, 404, "model_not_found"},
+        {"GET /v1/nothing", "", true, 404, "not_found"},
+    };
+    struct rig r;
+    rig_open(&r, (struct gateway_conf){0});
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct answer a;
+        ask(&r.addr, cases[i].start, cases[i].key ? r.auth : "", cases[i].body, &a);
+        assert_int_equal(a.status, cases[i].status);
+        assert_true(raw_has(&a.bytes, cases[i].has));
+        answer_free(&a);
+    }
+    assert_int_equal(atomic_load(&r.fake.n_requests), 0);
+    rig_close(&r);
+}
+
+static void headers_of_the_link_are_the_gateways_own(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    char headers[512];
+    rig_open(&r, (struct gateway_conf){0});
+    snprintf(headers, sizeof(headers),
+             "%straceparent: nonsense\r\nbud-tenant: root\r\nx-request-id: mine-1\r\n", r.auth);
+    ask(&r.addr, COMPLETE, headers, "{\"model\":\"m\",\"prompt\":\"p\",\"user\":\"ok\"}", &a);
+    assert_int_equal(a.status, 200);
+    assert_true(raw_has(&a.bytes, "x-request-id: mine-1"));
+    assert_true(raw_has(&r.fake.last, "bud-request-id: mine-1"));
+    assert_false(raw_has(&r.fake.last, "bud-tenant: root"));
+    assert_false(raw_has(&r.fake.last, "traceparent"));
+    assert_false(raw_has(&r.fake.last, r.key));
+    answer_free(&a);
+    snprintf(headers, sizeof(headers), "%straceparent: %s\r\n", r.auth,
+             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    ask(&r.addr, COMPLETE, headers, "{\"model\":\"m\",\"prompt\":\"p\",\"user\":\"ok\"}", &a);
+    assert_true(raw_has(&r.fake.last, "traceparent: 00-0af7651916cd43dd8448eb211c80319c-"));
+    answer_free(&a);
+    rig_close(&r);
+}
+
+/* ---- the line ---- */
+
+static void waiting_requests_are_answered_when_the_server_is_back(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    struct rig r;
+    struct answer a;
+    int fds[N];
+    rig_open(&r, (struct gateway_conf){.waiting_max = N});
+    rig_ready(&r, false);
+    for (int i = 0; i < N; i++) {
+        fds[i] = rig_send(&r, i % 2 == 0 ? "ok" : "stream", i % 2 == 1);
+    }
+    int status = 0;
+    for (int i = 0; i < WAIT_ROUNDS && status != 503; i++) { /* the line is full in a moment */
+        int gone = rig_send(&r, "ok", false);
+        struct buf in;
+        buf_init(&in, 1 << 16);
+        if (raw_read(gone, &in, 50) > 0) {
+            status = (int)strtol(in.ptr + 9, NULL, 10);
+            assert_true(raw_has(&in, "retry-after: "));
+        }
+        buf_deinit(&in);
+        close(gone);
+    }
+    assert_int_equal(status, 503);
+    assert_int_equal(atomic_load(&r.fake.n_requests), 0);
+    rig_ready(&r, true);
+    for (int i = 0; i < N; i++) {
+        ask_read(fds[i], &a);
+        assert_true(a.status == 200 || a.status == 503); /* a prober may have been before it */
+        assert_true(a.whole);
+        answer_free(&a);
+    }
+    /* Those that hung up in line were never sent. */
+    assert_true(atomic_load(&r.fake.n_requests) <= N);
+    rig_close(&r);
+}
+
+static void nobody_waits_for_ever(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct gateway_conf){.wait_ms = 50});
+    rig_ready(&r, false);
+    for (int i = 0; i < 2; i++) {
+        ask_read(rig_send(&r, "ok", i == 1), &a);
+        assert_int_equal(a.status, 503);
+        assert_true(answer_is_error(&a, "unavailable"));
+        answer_free(&a);
+    }
+    rig_close(&r);
+}
+
+static void a_server_that_refuses_connections_is_tried_again(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct gateway_conf){0});
+    shutdown(r.fake.listen_fd, SHUT_RDWR); /* connections are refused from here on */
+    rig_ask(&r, "ok", false, &a);
+    assert_int_equal(a.status, 503);
+    assert_true(answer_is_error(&a, "unavailable"));
+    assert_int_equal(atomic_load(&r.fake.n_requests), 0);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+/* ---- clients that go, and slow ones ---- */
+
+static void a_hang_up_ends_the_call(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct buf in;
+    rig_open(&r, (struct gateway_conf){0});
+    buf_init(&in, 1 << 16);
+    int fd = rig_send(&r, "hold", true);
+    assert_true(raw_until(fd, &in, "data: {\"a\":1}", 1));
+    close(fd);
+    for (int i = 0; !atomic_load(&r.fake.saw_end); i++) {
+        assert_true(i < WAIT_ROUNDS);
+        usleep(1000);
+    }
+    buf_deinit(&in);
+    rig_close(&r);
+}
+
+static void hang_ups_at_any_moment_lose_nothing(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"ok", "stream", "close", "slow-stream", "giant", "hold"};
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct gateway_conf){0});
+    for (int i = 0; i < 120; i++) {
+        rig_ready(&r, i % 7 != 3);
+        int fd = rig_send(&r, names[(size_t)i % ARRAY_LEN(names)], i % 3 != 0);
+        usleep((useconds_t)(i % 11) * 300);
+        close(fd);
+    }
+    rig_ready(&r, true);
+    rig_ask(&r, "ok", false, &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+static void a_slow_client_slows_the_server_down(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct gateway_conf){0});
+    int fd = rig_send(&r, "pour", true);
+    size_t before = 1, after = 0;
+    while (before != after) { /* until it stands still */
+        before = after;
+        usleep(300000);
+        after = atomic_load(&r.fake.n_sent);
+    }
+    assert_true(after < 24 << 20);
+    ask_read(fd, &a);
+    assert_true(a.whole);
+    assert_int_equal(answer_n_events(&a), 513);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+/* ---- memory ---- */
+
+static struct str padded(struct buf *body, const char *script, size_t n)
+{
+    buf_reset(body);
+    buf_add_printf(body, "{\"model\":\"m\",\"user\":\"%s\",\"prompt\":\"", script);
+    while (body->len < n) {
+        buf_add_cstr(body, "a long prompt is parsed on a worker, this one is long in words too; ");
+    }
+    buf_add_cstr(body, "\"}");
+    return buf_str(body);
+}
+
+static void long_bodies_are_parsed_aside_and_bounded_together(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    struct buf body;
+    rig_open(&r, (struct gateway_conf){.held_bytes_max = 3 << 20});
+    buf_init(&body, 16 << 20);
+    for (int i = 0; i < 4; i++) { /* one after the other there is room for each */
+        int status = 0;
+        close(ask_send(&r.addr, COMPLETE, r.auth, padded(&body, "ok", 2 << 20)));
+        for (int n = 0; status != 200; n++) { /* the one that hung up is gone in a moment */
+            assert_true(n < WAIT_ROUNDS);
+            ask_read(ask_send(&r.addr, COMPLETE, r.auth, padded(&body, "ok", 2 << 20)), &a);
+            status = a.status;
+            answer_free(&a);
+        }
+        assert_true(r.fake.last.len > 2 << 20);
+    }
+    int held = ask_send(&r.addr, COMPLETE, r.auth, padded(&body, "slow-stream", 2 << 20));
+    ask_read(ask_send(&r.addr, COMPLETE, r.auth, buf_str(&body)), &a);
+    assert_true(a.status == 503 || a.status == 0); /* cut where the rest was not taken */
+    assert_true(a.status == 0 || answer_is_error(&a, "overloaded"));
+    answer_free(&a);
+    ask_read(held, &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    buf_deinit(&body);
+    rig_close(&r);
+}
+
+/* ---- ends ---- */
+
+static void rig_drained(void *ctx)
+{
+    struct rig *r = ctx;
+    atomic_store(&r->drained, true);
+    loop_stop(r->loop);
+}
+
+static void rig_do_drain(void *ctx)
+{
+    struct rig *r = ctx;
+    gateway_drain(r->gateway, 10000, rig_drained, r);
+    assert_false(gateway_is_ready(r->gateway));
+}
+
+static void draining_answers_what_runs_and_what_waits(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    struct rig r;
+    struct answer a;
+    int fds[2 * N];
+    rig_open(&r, (struct gateway_conf){0});
+    for (int i = 0; i < N; i++) {
+        fds[i] = rig_send(&r, "slow-stream", true);
+    }
+    wait_for(&r.fake.n_requests, N);
+    rig_ready(&r, false);
+    for (int i = 0; i < N; i++) {
+        fds[N + i] = rig_send(&r, "ok", false);
+    }
+    usleep(50000);
+    assert_int_equal(loop_post(r.loop, rig_do_drain, &r), RC_OK);
+    usleep(50000);
+    rig_ready(&r, true);
+    for (int i = 0; i < 2 * N; i++) {
+        ask_read(fds[i], &a);
+        assert_int_equal(a.status, 200);
+        assert_true(a.whole);
+        answer_free(&a);
+    }
+    thread_join(&r.thread);
+    assert_true(atomic_load(&r.drained));
+    rig_close(&r);
+}
+
+static void destroying_under_load_frees_everything(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"hold", "slow-stream", "ok", "pour"};
+    enum { N = 12 };
+    struct rig r;
+    struct buf body;
+    int fds[N + 2];
+    rig_open(&r, (struct gateway_conf){0});
+    buf_init(&body, 16 << 20);
+    for (size_t i = 0; i < N; i++) {
+        fds[i] = rig_send(&r, names[i % ARRAY_LEN(names)], true);
+    }
+    rig_ready(&r, false);
+    fds[N] = rig_send(&r, "ok", false); /* in line */
+    fds[N + 1] = ask_send(&r.addr, COMPLETE, r.auth, padded(&body, "ok", 4 << 20));
+    usleep(20000);
+    rig_close(&r);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+    buf_deinit(&body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_replies_come_through_or_are_tried_again),
+        cmocka_unit_test(streams_end_with_done_or_an_error),
+        cmocka_unit_test(an_error_behind_an_early_head_keeps_its_words),
+        cmocka_unit_test(what_is_wrong_in_the_request_never_reaches_the_server),
+        cmocka_unit_test(headers_of_the_link_are_the_gateways_own),
+        cmocka_unit_test(waiting_requests_are_answered_when_the_server_is_back),
+        cmocka_unit_test(nobody_waits_for_ever),
+        cmocka_unit_test(a_server_that_refuses_connections_is_tried_again),
+        cmocka_unit_test(a_hang_up_ends_the_call),
+        cmocka_unit_test(hang_ups_at_any_moment_lose_nothing),
+        cmocka_unit_test(a_slow_client_slows_the_server_down),
+        cmocka_unit_test(long_bodies_are_parsed_aside_and_bounded_together),
+        cmocka_unit_test(draining_answers_what_runs_and_what_waits),
+        cmocka_unit_test(destroying_under_load_frees_everything),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

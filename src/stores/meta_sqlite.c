@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "stores/migrate.h"
 
-enum { META_BUSY_MS = 5000 };
+enum { META_BUSY_MS = 5000, META_RETRY_MS = 10 };
 
 struct meta {
     sqlite3 *db;
@@ -47,7 +47,13 @@ static enum rc meta_setup(struct meta *m, struct err *err)
     static const char *const pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                                        "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;";
     sqlite3_busy_timeout(m->db, META_BUSY_MS);
-    if (sqlite3_exec(m->db, pragmas, NULL, NULL, NULL) != SQLITE_OK) {
+    /* Turning a new file to WAL does not wait for others that do the same: tried again here. */
+    int code = sqlite3_exec(m->db, pragmas, NULL, NULL, NULL);
+    for (int waited = 0; code == SQLITE_BUSY && waited < META_BUSY_MS; waited += META_RETRY_MS) {
+        usleep(META_RETRY_MS * 1000);
+        code = sqlite3_exec(m->db, pragmas, NULL, NULL, NULL);
+    }
+    if (code != SQLITE_OK) {
         return meta_fail(m, "set up", err);
     }
     return migrate_sqlite(m->db, err);

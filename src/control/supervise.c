@@ -22,10 +22,19 @@ struct supervise {
     struct loop_task reclaim;
     enum supervise_state state;
     uint64_t backoff_ms;
-    uint64_t ready_at_ms;
-    uint32_t n_misses;
-    bool was_ready, probe_ok, stopping, destroyed;
+    uint64_t ready_at_ms; /* when this process was first ready; 0 = not yet */
+    uint64_t heard_at_ms; /* when it was started, or last answered a probe */
+    uint32_t n_misses;    /* probes without an answer since then */
+    bool was_ready;       /* some process of ours was */
+    bool stopping, destroyed;
 };
+
+/* The process has started, or shown that it lives. */
+static void supervise_heard(struct supervise *s)
+{
+    s->heard_at_ms = loop_now_ms(s->loop);
+    s->n_misses = 0;
+}
 
 static void supervise_set(struct supervise *s, enum supervise_state state)
 {
@@ -42,10 +51,11 @@ static void supervise_set(struct supervise *s, enum supervise_state state)
 
 static void supervise_back_off(struct supervise *s)
 {
-    bool was_healthy = s->state == SUPERVISE_READY &&
-                       loop_now_ms(s->loop) - s->ready_at_ms >= SUPERVISE_HEALTHY_MS;
-    uint64_t doubled = MIN(s->backoff_ms * 2, (uint64_t)SUPERVISE_BACKOFF_MS_MAX);
-    s->backoff_ms = was_healthy || s->backoff_ms == 0 ? SUPERVISE_BACKOFF_MS_MIN : doubled;
+    const struct supervise_conf *c = &s->conf;
+    bool was_healthy =
+        s->ready_at_ms != 0 && loop_now_ms(s->loop) - s->ready_at_ms >= c->healthy_ms;
+    s->backoff_ms = was_healthy || s->backoff_ms == 0 ? c->backoff_ms_min
+                                                      : MIN(s->backoff_ms * 2, c->backoff_ms_max);
     supervise_set(s, SUPERVISE_BACKOFF);
     loop_timer_start(&s->timer, s->backoff_ms);
 }
@@ -80,18 +90,33 @@ static enum rc supervise_start(struct supervise *s, struct err *err)
         return rc;
     }
     log_event(LOG_CHILD_START, log_i64(LOG_KEY_PID, process_pid(s->process)));
-    s->n_misses = 0;
+    s->ready_at_ms = 0;
+    supervise_heard(s);
     supervise_set(s, SUPERVISE_STARTING);
-    loop_timer_start(&s->timer, SUPERVISE_PROBE_MS);
+    loop_timer_start(&s->timer, s->conf.probe_ms);
     return RC_OK;
 }
 
 /* ---- probes ---- */
 
+/* Any answer shows that the process lives; what it says, whether it takes requests. */
 static void supervise_probe_head(void *ctx, const struct http_head *head)
 {
     struct supervise *s = ctx;
-    s->probe_ok = head->status == 200;
+    if (s->destroyed || s->stopping || s->process == NULL) {
+        return;
+    }
+    supervise_heard(s);
+    if (head->status != 200) {
+        supervise_set(s, SUPERVISE_STARTING);
+        return;
+    }
+    if (s->ready_at_ms == 0) {
+        log_event(LOG_CHILD_READY, log_i64(LOG_KEY_PID, process_pid(s->process)));
+        s->ready_at_ms = loop_now_ms(s->loop);
+    }
+    s->was_ready = true;
+    supervise_set(s, SUPERVISE_READY);
 }
 
 static void supervise_probe_body(void *ctx, struct str bytes)
@@ -100,34 +125,11 @@ static void supervise_probe_body(void *ctx, struct str bytes)
     UNUSED(bytes);
 }
 
-static void supervise_missed(struct supervise *s)
-{
-    if (s->state != SUPERVISE_READY || s->process == NULL) {
-        return;
-    }
-    if (++s->n_misses >= SUPERVISE_MISSES_MAX) {
-        log_event(LOG_CHILD_FAIL, log_cstr(LOG_KEY_ERROR, "no answer to health probes; killed"));
-        process_kill(s->process, SIGKILL);
-    }
-}
-
 static void supervise_probe_end(void *ctx, const struct http_call_result *r)
 {
     struct supervise *s = ctx;
     s->probe = NULL;
-    if (s->destroyed || s->stopping || s->process == NULL) {
-        return;
-    }
-    if (r->rc != RC_OK || !s->probe_ok) {
-        supervise_missed(s);
-    } else if (s->state == SUPERVISE_STARTING) {
-        log_event(LOG_CHILD_READY, log_i64(LOG_KEY_PID, process_pid(s->process)));
-        s->was_ready = true;
-        s->ready_at_ms = loop_now_ms(s->loop);
-        supervise_set(s, SUPERVISE_READY);
-    } else {
-        s->n_misses = 0;
-    }
+    s->n_misses += r->head_seen ? 0 : 1;
 }
 
 static void supervise_send_probe(struct supervise *s)
@@ -137,46 +139,69 @@ static void supervise_send_probe(struct supervise *s)
         .on_body = supervise_probe_body,
         .on_end = supervise_probe_end,
     };
-    bool starting = s->state == SUPERVISE_STARTING;
     struct http_client_conf conf = {
         .method = HTTP_METHOD_GET,
-        .target = starting ? STR_LIT("/readyz") : STR_LIT("/livez"),
+        .target = STR_LIT("/readyz"),
         .replayable = true,
-        .first_byte_ms = SUPERVISE_LIVE_MS,
-        .idle_ms = SUPERVISE_LIVE_MS,
+        .first_byte_ms = s->conf.live_ms,
+        .idle_ms = s->conf.live_ms,
     };
-    s->probe_ok = false;
     if (http_client_start(&s->probe, s->pool, &conf, &events, s, NULL) != RC_OK) {
         s->probe = NULL;
-        supervise_missed(s);
+        s->n_misses++;
     }
+}
+
+/* Next probe, unless it has been silent for too long: then it ends, and its exit is what counts. */
+static void supervise_look(struct supervise *s)
+{
+    bool silent = loop_now_ms(s->loop) - s->heard_at_ms >= s->conf.silent_ms;
+    if (silent && s->n_misses >= SUPERVISE_MISSES_MIN) {
+        log_event(LOG_CHILD_FAIL, log_cstr(LOG_KEY_ERROR, "no answer to health probes; killed"));
+        process_kill(s->process, SIGKILL);
+        supervise_heard(s);
+    } else if (s->probe == NULL) {
+        supervise_send_probe(s);
+    }
+    bool ready = s->state == SUPERVISE_READY;
+    loop_timer_start(&s->timer, ready ? s->conf.live_ms : s->conf.probe_ms);
 }
 
 static void supervise_on_timer(void *ctx)
 {
     struct supervise *s = ctx;
-    if (s->stopping) {
-        if (s->process != NULL) {
-            process_kill(s->process, SIGKILL);
-        }
-        return;
-    }
-    if (s->process == NULL) {
+    if (s->stopping && s->process == NULL) {
+        supervise_set(s, SUPERVISE_STOPPED);
+    } else if (s->stopping) {
+        process_kill(s->process, SIGKILL);
+    } else if (s->process != NULL) {
+        supervise_look(s);
+    } else {
         struct err err;
         if (supervise_start(s, &err) != RC_OK) {
             log_event(LOG_CHILD_FAIL, log_err(&err), log_err_code(&err));
             supervise_back_off(s);
         }
-        return;
     }
-    if (s->probe == NULL) {
-        supervise_send_probe(s);
-    }
-    bool ready = s->state == SUPERVISE_READY;
-    loop_timer_start(&s->timer, ready ? SUPERVISE_LIVE_MS : SUPERVISE_PROBE_MS);
 }
 
 /* ---- life ---- */
+
+static uint64_t supervise_or(uint64_t given, uint64_t otherwise)
+{
+    return given != 0 ? given : otherwise;
+}
+
+static void supervise_set_limits(struct supervise_conf *c)
+{
+    c->backoff_ms_min = supervise_or(c->backoff_ms_min, SUPERVISE_BACKOFF_MS_MIN);
+    c->backoff_ms_max = supervise_or(c->backoff_ms_max, SUPERVISE_BACKOFF_MS_MAX);
+    c->healthy_ms = supervise_or(c->healthy_ms, SUPERVISE_HEALTHY_MS);
+    c->probe_ms = supervise_or(c->probe_ms, SUPERVISE_PROBE_MS);
+    c->live_ms = supervise_or(c->live_ms, SUPERVISE_LIVE_MS);
+    c->silent_ms = supervise_or(c->silent_ms, SUPERVISE_SILENT_MS);
+    c->stop_ms = supervise_or(c->stop_ms, SUPERVISE_STOP_MS);
+}
 
 enum rc supervise_create(struct supervise **out, struct loop *l, const struct supervise_conf *conf,
                          struct err *err)
@@ -185,7 +210,8 @@ enum rc supervise_create(struct supervise **out, struct loop *l, const struct su
     struct supervise *s = mem_zalloc(sizeof(*s));
     s->loop = l;
     s->conf = *conf;
-    s->state = SUPERVISE_BACKOFF;
+    supervise_set_limits(&s->conf);
+    s->state = SUPERVISE_STARTING; /* so that the first start tells nobody */
     loop_timer_init(&s->timer, l, supervise_on_timer, s);
     struct http_pool_conf pool = {.addr = conf->addr};
     enum rc rc = http_pool_create(&s->pool, l, &pool, err);
@@ -204,13 +230,12 @@ void supervise_stop(struct supervise *s)
         return;
     }
     s->stopping = true;
-    loop_timer_stop(&s->timer);
     if (s->process == NULL) {
-        supervise_set(s, SUPERVISE_STOPPED);
+        loop_timer_start(&s->timer, 0);
         return;
     }
     process_kill(s->process, SIGTERM);
-    loop_timer_start(&s->timer, SUPERVISE_STOP_MS);
+    loop_timer_start(&s->timer, s->conf.stop_ms);
 }
 
 static void supervise_reclaim(void *ctx)

@@ -62,6 +62,7 @@ static int child_serve(const struct child_mode *m, const char *path)
             if (n > m->n_loading + m->n_ready && m->then_hang) {
                 pause();
             } else if (n > m->n_loading + m->n_ready && !m->then_refuse) {
+                buf_deinit(&in);
                 return 0;
             }
             child_say(fd, n <= m->n_loading || n > m->n_loading + m->n_ready ? 503 : 200);

@@ -143,8 +143,8 @@ static void supervise_send_probe(struct supervise *s)
         .method = HTTP_METHOD_GET,
         .target = STR_LIT("/readyz"),
         .replayable = true,
-        .first_byte_ms = s->conf.live_ms,
-        .idle_ms = s->conf.live_ms,
+        .first_byte_ms = MAX(s->conf.live_ms / 2, 1u), /* over before the next one is due */
+        .idle_ms = MAX(s->conf.live_ms / 2, 1u),
     };
     if (http_client_start(&s->probe, s->pool, &conf, &events, s, NULL) != RC_OK) {
         s->probe = NULL;

@@ -23,7 +23,7 @@ enum {
     SUPERVISE_BACKOFF_MS_MAX = 10000,
     SUPERVISE_HEALTHY_MS = 60000, /* … and starts over after so long without one */
     SUPERVISE_PROBE_MS = 100,     /* between probes while starting */
-    SUPERVISE_LIVE_MS = 5000,     /* between probes when ready, and the time an answer may take */
+    SUPERVISE_LIVE_MS = 5000,     /* between probes when ready; an answer may take half of it */
     SUPERVISE_SILENT_MS = 15000,  /* no answer to any probe: the process is killed … */
     SUPERVISE_MISSES_MIN = 2,     /* … when so many were sent: this process may have slept */
     SUPERVISE_STOP_MS = 35000,    /* SIGTERM to SIGKILL */

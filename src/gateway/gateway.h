@@ -11,7 +11,7 @@ enum {
     GATEWAY_REPLY_BYTES_MAX = 48 << 20, /* of a whole reply from a model server: 502 */
     GATEWAY_HELD_BYTES_MAX = 512 << 20, /* bodies and whole replies of all requests: 503 */
     GATEWAY_WAITING_MAX = 256,          /* requests in line for a model server: 503 */
-    GATEWAY_WAIT_MS = 30000,            /* in line: 503 */
+    GATEWAY_WAIT_MS = 30000,            /* in line, and asking one that does not begin: 503 */
     GATEWAY_ATTEMPTS_MAX = 3,           /* before the first event reached the client */
     GATEWAY_PING_MS = 10000,            /* of silence on a stream: head and a comment are sent */
     GATEWAY_MODELS_MAX = 64,

@@ -1,8 +1,10 @@
 /* stage_proxy.c: the request to the model server and its answer back.
  *
- * A failure before anything reached the client is tried again, up to GATEWAY_ATTEMPTS_MAX times;
- * later it becomes an error event, never a silent end. Whole replies are collected first, so that
- * they too can be tried again. Back-pressure goes both ways: a slow client pauses the call.
+ * A failure before anything reached the client is tried again, up to GATEWAY_ATTEMPTS_MAX times; a
+ * server that refuses or says that it is not ready has not begun: that costs no attempt, for
+ * GATEWAY_WAIT_MS. Later a failure becomes an error event, never a silent end. Whole replies are
+ * collected first, so that they too can be tried again. Back-pressure goes both ways: a slow client
+ * pauses the call.
  *
  *   call ends ──> whole and well-formed ──────────────────────────> passed on
  *        │        an error reply, the stream not begun ───────────> passed on
@@ -27,6 +29,13 @@
 enum {
     PROXY_EVENT_BYTES_MAX = 4 << 20, /* of one event from the model server */
     PROXY_ARENA_BYTES_MAX = 1 << 30, /* of a whole reply, parsed */
+};
+
+/* What a failed attempt means for another one. */
+enum gw_broke {
+    GW_NOT_BEGUN, /* the server never took the request */
+    GW_BROKE,     /* it may have worked on it */
+    GW_FINAL,     /* it would be the same again */
 };
 
 static uint64_t proxy_now(const struct gw_request *r)
@@ -200,12 +209,28 @@ static void proxy_on_body(void *ctx, struct str bytes)
     }
 }
 
+/* Whether the server that has not begun may still come back in time. */
+static bool proxy_may_wait(struct gw_request *r)
+{
+    uint64_t now = proxy_now(r);
+    r->away_since_ns = r->away_since_ns != 0 ? r->away_since_ns : now;
+    return (now - r->away_since_ns) / 1000000u < r->gateway->conf.wait_ms;
+}
+
 /* The attempt broke: once more, or an error in the shape the client can still take. */
-static void proxy_broke(struct gw_request *r, enum rc rc, const char *what, bool may_retry)
+static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, const char *what)
 {
     log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, r->id), log_cstr(LOG_KEY_ERROR, what),
               log_u64("attempt", r->n_attempts));
-    if (may_retry && r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX) {
+    bool again = false;
+    if (how == GW_NOT_BEGUN) {
+        again = proxy_may_wait(r);
+        r->n_attempts -= again ? 1 : 0;
+    } else if (how == GW_BROKE) {
+        again = r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX;
+        r->away_since_ns = 0;
+    }
+    if (again) {
         metric_add(metric_get(METRIC_UPSTREAM_RETRIES), 1);
         r->pause = true;
         stages_back_to(r, GW_STAGE_ROUTE);
@@ -251,10 +276,8 @@ static void proxy_last_event(struct gw_request *r, const struct json *root)
 
 static void proxy_pass_whole(struct gw_request *r, const struct json *root)
 {
-    /* It says itself that it has not begun: it is starting, or about to end. */
-    if (r->upstream_status == 503 && proxy_error_is(root, "unavailable") &&
-        r->n_attempts < GATEWAY_ATTEMPTS_MAX) {
-        proxy_broke(r, RC_UNAVAILABLE, "it is not ready", true);
+    if (r->upstream_status == 503 && proxy_error_is(root, "unavailable")) {
+        proxy_broke(r, GW_NOT_BEGUN, RC_UNAVAILABLE, "it is not ready");
         return;
     }
     if (r->begun) {
@@ -278,7 +301,7 @@ static void proxy_whole(struct gw_request *r)
         root->type == JSON_OBJECT) {
         proxy_pass_whole(r, root);
     } else {
-        proxy_broke(r, RC_UPSTREAM, "its answer is not what was asked for", false);
+        proxy_broke(r, GW_FINAL, RC_UPSTREAM, "its answer is not what was asked for");
     }
     arena_deinit(&scratch);
 }
@@ -288,7 +311,7 @@ static void proxy_whole(struct gw_request *r)
 static void proxy_stream_ended(struct gw_request *r)
 {
     if (!r->saw_done && !r->saw_error) {
-        proxy_broke(r, RC_UPSTREAM, "its stream ended too early", true);
+        proxy_broke(r, GW_BROKE, RC_UPSTREAM, "its stream ended too early");
         return;
     }
     r->failed = !r->saw_done;
@@ -308,9 +331,11 @@ static void proxy_on_end(void *ctx, const struct http_call_result *result)
             proxy_whole(r);
         } else {
             /* What took too long once would again, and cost the server as much. */
-            bool late = result->rc == RC_TIMEOUT && result->sent;
+            enum gw_broke how = !result->sent              ? GW_NOT_BEGUN
+                                : result->rc == RC_TIMEOUT ? GW_FINAL
+                                                           : GW_BROKE;
             enum rc rc = result->rc == RC_CANCELLED ? RC_UNAVAILABLE : result->rc;
-            proxy_broke(r, rc, result->what, !late);
+            proxy_broke(r, how, rc, result->what);
         }
     }
     stages_release(r);

@@ -76,6 +76,7 @@ struct gw_request {
     /* proxy */
     struct http_call *call; /* NULL while none is under way */
     uint32_t n_attempts;
+    uint64_t away_since_ns; /* the server has not begun since then; 0 = it has, or was not asked */
     int upstream_status;
     struct api_header upstream_headers[GW_UPSTREAM_HEADERS_MAX]; /* passed on with an error */
     uint32_t n_upstream_headers;

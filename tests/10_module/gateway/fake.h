@@ -184,11 +184,20 @@ static bool script_overloaded(struct peer *p)
                      "{\"error\":{\"message\":\"full\",\"code\":\"overloaded\"}}");
 }
 
+static bool say_unavailable(struct peer *p)
+{
+    return say_whole(p, "503 Service Unavailable", "",
+                     "{\"error\":{\"message\":\"?\",\"code\":\"unavailable\"}}");
+}
+
 static bool script_unavailable_once(struct peer *p)
 {
-    return p->attempt > 1 ? script_ok(p)
-                          : say_whole(p, "503 Service Unavailable", "",
-                                      "{\"error\":{\"message\":\"?\",\"code\":\"unavailable\"}}");
+    return p->attempt > 1 ? script_ok(p) : say_unavailable(p);
+}
+
+static bool script_unavailable_six_times(struct peer *p)
+{
+    return p->attempt > 6 ? script_ok(p) : say_unavailable(p);
 }
 
 static bool script_html(struct peer *p)
@@ -289,6 +298,7 @@ static const struct {
     {"500", script_500},
     {"overloaded", script_overloaded},
     {"unavailable-once", script_unavailable_once},
+    {"unavailable-six-times", script_unavailable_six_times},
     {"html", script_html},
     {"no-json", script_no_json},
     {"odd-status", script_odd_status},

@@ -351,12 +351,20 @@ static void nobody_waits_for_ever(void **state)
     rig_close(&r);
 }
 
-static void a_server_that_refuses_connections_is_tried_again(void **state)
+/* One that says for a second that it is not ready costs no attempt; for ever, it is an error. */
+static void a_server_that_has_not_begun_is_waited_for(void **state)
 {
     (void)state;
     struct rig r;
     struct answer a;
     rig_open(&r, (struct gateway_conf){0});
+    rig_ask(&r, "unavailable-six-times", false, &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(atomic_load(&r.fake.n_requests), 7);
+    answer_free(&a);
+    rig_close(&r);
+
+    rig_open(&r, (struct gateway_conf){.wait_ms = 250});
     shutdown(r.fake.listen_fd, SHUT_RDWR); /* connections are refused from here on */
     rig_ask(&r, "ok", false, &a);
     assert_int_equal(a.status, 503);
@@ -552,7 +560,7 @@ int main(void)
         cmocka_unit_test(headers_of_the_link_are_the_gateways_own),
         cmocka_unit_test(waiting_requests_are_answered_when_the_server_is_back),
         cmocka_unit_test(nobody_waits_for_ever),
-        cmocka_unit_test(a_server_that_refuses_connections_is_tried_again),
+        cmocka_unit_test(a_server_that_has_not_begun_is_waited_for),
         cmocka_unit_test(a_hang_up_ends_the_call),
         cmocka_unit_test(hang_ups_at_any_moment_lose_nothing),
         cmocka_unit_test(a_slow_client_slows_the_server_down),

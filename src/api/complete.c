@@ -11,68 +11,14 @@ struct complete_body {
     bool has_best_of;
 };
 
-/* ---- prompt: a string, an array of strings, token ids, or arrays of token ids ---- */
-
-static enum rc read_one_prompt(struct api_field_ctx *ctx, const struct json *v,
-                               struct api_prompt *out)
-{
-    if (v->type == JSON_STRING) {
-        out->text = v->text;
-        return RC_OK;
-    }
-    if (v->type != JSON_ARRAY) {
-        return api_field_fail_type(ctx, v, "a string or an array of token ids");
-    }
-    if (v->n == 0) {
-        return api_field_fail(ctx, RC_INVALID, "must not be empty");
-    }
-    out->is_tokens = true;
-    return api_generate_read_tokens(ctx, v, &out->tokens, &out->n_tokens);
-}
-
-static enum rc read_prompts(struct api_field_ctx *ctx, const struct json *v,
-                            struct complete_body *body)
-{
-    if (v->n > API_CHOICES_MAX) {
-        return api_field_fail(ctx, RC_INVALID, "has %u prompts, at most %d are allowed", v->n,
-                              API_CHOICES_MAX);
-    }
-    struct api_prompt *prompts = arena_alloc_array(ctx->a, v->n, sizeof(*prompts));
-    if (prompts == NULL) {
-        return api_field_fail_room(ctx);
-    }
-    uint32_t n = 0;
-    JSON_EACH(v, it)
-    {
-        api_field_down_idx(ctx, n);
-        enum rc rc = read_one_prompt(ctx, it, &prompts[n++]);
-        if (rc != RC_OK) {
-            return rc;
-        }
-        api_field_up(ctx);
-    }
-    body->r.prompts = prompts;
-    body->r.n_prompts = n;
-    return RC_OK;
-}
-
 static enum rc read_prompt(struct api_field_ctx *ctx, const struct json *v, void *out)
 {
     struct complete_body *body = out;
-    if (v->type != JSON_STRING && v->type != JSON_ARRAY) {
-        return api_field_fail_type(ctx, v, "a string or an array");
-    }
-    bool tokens = v->type == JSON_ARRAY && v->first != NULL && v->first->type == JSON_NUMBER;
-    if (v->type == JSON_ARRAY && v->n > 0 && !tokens) {
-        return read_prompts(ctx, v, body);
-    }
-    struct api_prompt *prompt = arena_alloc(ctx->a, sizeof(*prompt));
-    if (prompt == NULL) {
-        return api_field_fail_room(ctx);
-    }
-    body->r.prompts = prompt;
-    body->r.n_prompts = 1;
-    return read_one_prompt(ctx, v, prompt);
+    struct api_prompts prompts = {0};
+    enum rc rc = api_generate_read_prompts(ctx, v, API_CHOICES_MAX, &prompts);
+    body->r.prompts = prompts.items;
+    body->r.n_prompts = prompts.n;
+    return rc;
 }
 
 /* ---- the body ---- */

@@ -7,14 +7,6 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-/* Text or token ids, never both; may be empty text. */
-struct api_prompt {
-    bool is_tokens;
-    struct str text;
-    const uint32_t *tokens;
-    uint32_t n_tokens; /* at least one when is_tokens */
-};
-
 struct api_complete_request {
     struct api_generate gen;          /* has_max_tokens is always true here */
     const struct api_prompt *prompts; /* at least one; prompts * n <= API_CHOICES_MAX */

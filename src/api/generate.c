@@ -41,6 +41,78 @@ enum rc api_generate_read_tokens(struct api_field_ctx *ctx, const struct json *v
     return RC_OK;
 }
 
+static enum rc read_one_prompt(struct api_field_ctx *ctx, const struct json *v,
+                               struct api_prompt *out)
+{
+    if (v->type == JSON_STRING) {
+        out->text = v->text;
+        return RC_OK;
+    }
+    if (v->type != JSON_ARRAY) {
+        return api_field_fail_type(ctx, v, "a string or an array of token ids");
+    }
+    if (v->n == 0) {
+        return api_field_fail(ctx, RC_INVALID, "must not be empty");
+    }
+    out->is_tokens = true;
+    return api_generate_read_tokens(ctx, v, &out->tokens, &out->n_tokens);
+}
+
+static enum rc read_prompt_list(struct api_field_ctx *ctx, const struct json *v, uint32_t n_max,
+                                struct api_prompts *out)
+{
+    if (v->n > n_max) {
+        return api_field_fail(ctx, RC_INVALID, "has %u entries, at most %u are allowed", v->n,
+                              n_max);
+    }
+    struct api_prompt *prompts = arena_alloc_array(ctx->a, v->n, sizeof(*prompts));
+    if (prompts == NULL) {
+        return api_field_fail_room(ctx);
+    }
+    uint32_t n = 0;
+    JSON_EACH(v, it)
+    {
+        api_field_down_idx(ctx, n);
+        enum rc rc = read_one_prompt(ctx, it, &prompts[n++]);
+        if (rc != RC_OK) {
+            return rc;
+        }
+        api_field_up(ctx);
+    }
+    *out = (struct api_prompts){prompts, n};
+    return RC_OK;
+}
+
+enum rc api_generate_read_prompts(struct api_field_ctx *ctx, const struct json *v, uint32_t n_max,
+                                  struct api_prompts *out)
+{
+    if (v->type != JSON_STRING && v->type != JSON_ARRAY) {
+        return api_field_fail_type(ctx, v, "a string or an array");
+    }
+    bool tokens = v->type == JSON_ARRAY && v->first != NULL && v->first->type == JSON_NUMBER;
+    if (v->type == JSON_ARRAY && v->n > 0 && !tokens) {
+        return read_prompt_list(ctx, v, n_max, out);
+    }
+    struct api_prompt *prompt = arena_alloc(ctx->a, sizeof(*prompt));
+    if (prompt == NULL) {
+        return api_field_fail_room(ctx);
+    }
+    *out = (struct api_prompts){prompt, 1};
+    return read_one_prompt(ctx, v, prompt);
+}
+
+enum rc api_generate_read_truncate(struct api_field_ctx *ctx, const struct json *v,
+                                   struct api_truncate *out)
+{
+    int64_t n = 0;
+    if (!json_to_i64(v, &n) || n < -1 || n == 0 || n > INT32_MAX) {
+        return api_field_fail(ctx, RC_INVALID, "must be -1 or a whole number from 1 to %d",
+                              INT32_MAX);
+    }
+    *out = (struct api_truncate){.asked = true, .n_tokens = n > 0 ? (uint32_t)n : 0};
+    return RC_OK;
+}
+
 static enum rc read_stop_tokens(struct api_field_ctx *ctx, const struct json *v, void *out)
 {
     struct api_generate *gen = out;

@@ -66,6 +66,25 @@ struct api_generate {
     struct api_sampling sampling;
 };
 
+/* Text or token ids, never both; may be empty text. */
+struct api_prompt {
+    bool is_tokens;
+    struct str text;
+    const uint32_t *tokens;
+    uint32_t n_tokens; /* at least one when is_tokens */
+};
+
+struct api_prompts {
+    const struct api_prompt *items; /* at least one */
+    uint32_t n;
+};
+
+/* Where texts are cut that are too long for the model: truncate_prompt_tokens, vLLM's extension. */
+struct api_truncate {
+    bool asked;
+    uint32_t n_tokens; /* with special tokens; 0 = as many as the model takes (-1 on the wire) */
+};
+
 struct api_usage {
     uint32_t prompt_tokens;
     uint32_t completion_tokens; /* of all choices */

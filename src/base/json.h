@@ -66,6 +66,8 @@ void json_write_i64(struct json_writer *w, int64_t v);
 void json_write_u64(struct json_writer *w, uint64_t v);
 /* Shortest text that reads back the same; NaN and infinities become null. */
 void json_write_f64(struct json_writer *w, double v);
+/* Nine significant digits, which read back the same float; NaN and infinities become null. */
+void json_write_f32(struct json_writer *w, float v);
 void json_write_bool(struct json_writer *w, bool v);
 void json_write_null(struct json_writer *w);
 /* A value already in JSON. */

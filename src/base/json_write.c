@@ -184,6 +184,54 @@ void json_write_f64(struct json_writer *w, double v)
     json_write_raw(w, str_from(text));
 }
 
+/* m / 10^(8 + scale) for scale 0 to 4, without zeros at the end. Returns the characters written. */
+static size_t write_decimal(char *out, uint32_t m, int scale)
+{
+    char digits[9];
+    size_t n = 0;
+    for (int i = 8; i >= 0; i--, m /= 10) {
+        digits[i] = (char)('0' + m % 10);
+    }
+    out[n++] = scale == 0 ? digits[0] : '0';
+    out[n++] = '.';
+    for (int i = 1; i < scale; i++) {
+        out[n++] = '0';
+    }
+    for (int i = scale == 0 ? 1 : 0; i < 9; i++) {
+        out[n++] = digits[i];
+    }
+    while (out[n - 1] == '0') {
+        n--;
+    }
+    return out[n - 1] == '.' ? n - 1 : n;
+}
+
+void json_write_f32(struct json_writer *w, float v)
+{
+    /* Vectors have thousands of these: printf would take longer than the model that made them.
+     * Half a unit of the ninth digit is far less than half the step between two floats, so the
+     * product need not be exact. */
+    static const double powers[] = {1e8, 1e9, 1e10, 1e11, 1e12};
+    static const float least[] = {1.0f, 0.1f, 0.01f, 0.001f, 0.0001f};
+    char text[32];
+    float size = fabsf(v);
+    if (!(size >= least[4] && size < 9.5f)) {
+        if (isfinite(v)) {
+            snprintf(text, sizeof(text), "%.9g", (double)v);
+        }
+        json_write_raw(w, isfinite(v) ? str_from(text) : STR_LIT("null"));
+        return;
+    }
+    int scale = 0;
+    while (size < least[scale]) {
+        scale++;
+    }
+    uint32_t m = (uint32_t)((double)size * powers[scale] + 0.5);
+    size_t sign = v < 0 ? 1 : 0;
+    text[0] = '-';
+    json_write_raw(w, str_make(text, sign + write_decimal(text + sign, m, scale)));
+}
+
 void json_write_bool(struct json_writer *w, bool v)
 {
     json_write_raw(w, v ? STR_LIT("true") : STR_LIT("false"));

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/buf.h"
 
 static void cutting_and_trimming(void **state)
@@ -50,6 +51,25 @@ static void numbers_are_whole_or_refused(void **state)
     assert_false(str_to_f64(STR_LIT("nan"), &d));
     assert_false(str_to_f64(STR_LIT("1 "), &d));
     assert_false(str_to_f64(STR_LIT(""), &d));
+}
+
+/* RFC 4648 §10. */
+static void base64_of_every_remainder(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foobar", "Zm9vYmFy"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        char out[16] = "";
+        size_t n = strlen(pairs[i][0]);
+        assert_int_equal(base64_len(n), strlen(pairs[i][1]));
+        base64_encode(pairs[i][0], n, out);
+        assert_string_equal(out, pairs[i][1]);
+    }
+    char out[5] = "";
+    base64_encode("\xff\xef\xbe", 3, out);
+    assert_string_equal(out, "/+++");
 }
 
 static void utf8_is_exact(void **state)
@@ -130,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cutting_and_trimming),
         cmocka_unit_test(numbers_are_whole_or_refused),
+        cmocka_unit_test(base64_of_every_remainder),
         cmocka_unit_test(utf8_is_exact),
         cmocka_unit_test(a_full_buffer_fails_and_stays_failed),
         cmocka_unit_test(copies_are_cut_to_fit),

@@ -479,9 +479,56 @@ static int drop_arena(void **state)
     return 0;
 }
 
+static void written_as(float v, const char *expected)
+{
+    struct buf out;
+    struct json_writer w;
+    buf_init(&out, 256);
+    json_write_init(&w, &out);
+    json_write_f32(&w, v);
+    assert_string_equal(out.ptr, expected);
+    buf_deinit(&out);
+}
+
+static void floats_read_back_the_same(void **state)
+{
+    (void)state;
+    written_as(0, "0");
+    written_as(1, "1");
+    written_as(-0.5f, "-0.5");
+    written_as(0.1f, "0.100000001");
+    written_as(0.01f, "0.0099999998");
+    written_as(0.001f, "0.00100000005");
+    written_as(-0.00012345f, "-0.000123449994");
+    written_as(9.4999990f, "9.49999905");
+    written_as(1e-20f, "9.99999968e-21");
+    written_as(NAN, "null");
+    written_as(-INFINITY, "null");
+    struct rng rng;
+    struct buf out;
+    struct json_writer w;
+    rng_init(&rng, 9);
+    buf_init(&out, 256);
+    for (int i = 0; i < 200000; i++) {
+        uint32_t bits = rng_u32(&rng);
+        /* Half of them in the range of unit vectors. */
+        bits = i % 2 == 0 ? bits : (bits & 0x807fffffu) | (112u + bits % 20) << 23;
+        float v;
+        memcpy(&v, &bits, sizeof(v));
+        buf_reset(&out);
+        json_write_init(&w, &out);
+        json_write_f32(&w, v);
+        if (isfinite(v) && strtof(out.ptr, NULL) != v) {
+            fail_msg("%a is written as %s", (double)v, out.ptr);
+        }
+    }
+    buf_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(floats_read_back_the_same),
         cmocka_unit_test(json_reads_each_type),
         cmocka_unit_test(json_finds_members),
         cmocka_unit_test(json_refuses_with_position),

@@ -266,3 +266,9 @@ RC engine_forward(struct engine *e, const struct engine_batch *b, const _Atomic 
     };
     return decoder_forward(e->decoder, &step, cancel, err);
 }
+
+void engine_kv_copy(struct engine *e, uint32_t from_page, uint32_t to_page)
+{
+    ASSERT(from_page < e->info.kv_pages && to_page < e->info.kv_pages);
+    decoder_kv_copy(e->decoder, from_page, to_page);
+}

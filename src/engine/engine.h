@@ -84,4 +84,8 @@ struct engine_batch {
 RC engine_forward(struct engine *e, const struct engine_batch *b, const _Atomic bool *cancel,
                   struct err *err);
 
+/* Copies what page from_page holds of every layer to page to_page (copy-on-write of a shared
+ * prefix's tail). Called by the thread that calls engine_forward, between two forwards. */
+void engine_kv_copy(struct engine *e, uint32_t from_page, uint32_t to_page);
+
 #endif

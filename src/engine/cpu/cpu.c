@@ -92,6 +92,7 @@ static void cpu_close(struct backend *b)
         mem_free(c->room[i].sums);
     }
     backend_cpu_moe_drop(c);
+    mem_free(c->normed);
     mem_free(c->threads);
     mem_free(c);
 }
@@ -179,12 +180,12 @@ const struct backend_ops backend_cpu_ops = {
     .weight_release = cpu_weight_release,
     .kv_alloc = backend_cpu_kv_alloc,
     .kv_free = backend_cpu_kv_free,
+    .kv_copy = backend_cpu_kv_copy,
     .embed = backend_cpu_embed,
-    .rms_norm = backend_cpu_rms_norm,
+    .norm = backend_cpu_norm,
+    .residual = backend_cpu_residual,
     .linear = backend_cpu_linear,
-    .rope = backend_cpu_rope,
+    .gated = backend_cpu_gated,
     .attention = backend_cpu_attention,
-    .activate = backend_cpu_activate,
     .moe = backend_cpu_moe,
-    .add = backend_cpu_add,
 };

@@ -11,7 +11,6 @@
 extern const struct backend_ops backend_cpu_ops;
 
 enum {
-    CPU_LINEARS_MAX = 8,    /* sharing one input */
     CPU_HEADS_PER_CALL = 8, /* query heads that one kernel call takes */
 };
 
@@ -53,6 +52,8 @@ struct cpu {
     uint32_t tokens_max; /* of a call */
     uint32_t rows_max;   /* of quantised activations: more than tokens_max with experts */
     struct cpu_rows_room room[KERN_FORMS];
+    float *normed; /* [rows_max, n_normed]: the input of a step behind its norm */
+    uint32_t n_normed, normed_rows;
     struct cpu_moe_room moe;
     struct cpu_thread *threads;
     uint32_t n_attend; /* largest head size prepared for */
@@ -79,6 +80,10 @@ struct cpu_input {
     bool made[KERN_FORMS];
 };
 
+/* The rows of `in` behind their norm: c->normed, or in->x where there is none. */
+struct rows_in backend_cpu_normed(struct cpu *c, const struct rows_in *in, uint32_t n_cols,
+                                  uint32_t n_rows);
+
 /* Makes what `w` needs of in[n_rows, n_cols] (row stride in_stride), once per form. */
 void backend_cpu_quantise(struct cpu *c, struct cpu_input *input, const struct weight *w,
                           const float *in, uint32_t n_rows, size_t in_stride);
@@ -89,13 +94,15 @@ void backend_cpu_tile(const struct cpu *c, uint32_t thread, const struct weight 
 
 enum rc backend_cpu_rows_room(struct cpu *c, const struct weight *w, struct err *err);
 void backend_cpu_linear(struct backend *b, const struct linear *linears, uint32_t n_linears,
-                        const float *in, uint32_t n_tokens, uint32_t in_stride);
+                        const struct rows_in *in, uint32_t n_tokens);
+void backend_cpu_gated(struct backend *b, float *out, const struct gated *g,
+                       const struct rows_in *in, uint32_t n_tokens);
 
 /* ---- mixture of experts (cpu_moe.c) ---- */
 
 enum rc backend_cpu_moe_room(struct cpu *c, const struct weight *w, struct err *err);
 void backend_cpu_moe_drop(struct cpu *c);
-void backend_cpu_moe(struct backend *b, float *out, const float *in, const struct moe *m,
+void backend_cpu_moe(struct backend *b, float *x, const struct rows_in *in, const struct moe *m,
                      uint32_t n_tokens);
 
 /* ---- attention (cpu_attn.c) ---- */
@@ -103,19 +110,20 @@ void backend_cpu_moe(struct backend *b, float *out, const float *in, const struc
 enum rc backend_cpu_kv_alloc(struct backend *b, const struct kv_shape *shape, void **kv,
                              struct err *err);
 void backend_cpu_kv_free(struct backend *b, void *kv);
-void backend_cpu_attention(struct backend *b, float *out, const float *q, uint32_t q_stride,
-                           const float *k, const float *v, uint32_t kv_stride, void *kv,
+void backend_cpu_kv_copy(struct backend *b, void *kv, uint32_t from_page, uint32_t to_page);
+void backend_cpu_attention(struct backend *b, float *out, const struct qkv *qkv, void *kv,
                            const struct attn *a, const struct attn_batch *batch);
 
 /* ---- rows of floats (cpu_norm_rope.c) ---- */
 
+/* One row of n floats through a norm; out == in is allowed. */
+void backend_cpu_norm_row(const struct cpu *c, const struct norm *norm, float *out, const float *in,
+                          uint32_t n);
 void backend_cpu_embed(struct backend *b, float *out, const struct weight *w, const int32_t *tokens,
                        uint32_t n_tokens, float scale);
-void backend_cpu_rms_norm(struct backend *b, float *out, const float *in, struct vec weight,
-                          float eps, uint32_t n_rows, uint32_t n_cols);
-void backend_cpu_rope(struct backend *b, float *x, uint32_t n_tokens, uint32_t n_heads,
-                      uint32_t d_head, uint32_t row_stride, const struct rope *r);
-void backend_cpu_activate(struct backend *b, float *out, const struct act *a, uint32_t n_tokens);
-void backend_cpu_add(struct backend *b, float *x, const float *y, size_t n);
+void backend_cpu_norm(struct backend *b, float *out, const float *in, const struct norm *norm,
+                      uint32_t n_tokens);
+void backend_cpu_residual(struct backend *b, float *x, const float *y, const struct norm *norm,
+                          uint32_t n_tokens);
 
 #endif

@@ -7,6 +7,7 @@
  * up to CPU_HEADS_PER_CALL query heads of one key/value head. */
 #include "engine/cpu/cpu.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -74,6 +75,18 @@ void backend_cpu_kv_free(struct backend *b, void *kv)
     }
 }
 
+void backend_cpu_kv_copy(struct backend *b, void *kv, uint32_t from_page, uint32_t to_page)
+{
+    UNUSED(b);
+    const struct cpu_kv *k = kv;
+    ASSERT(from_page < k->shape.n_pages && to_page < k->shape.n_pages);
+    for (size_t layer = 0; layer < k->shape.n_layers; layer++) {
+        unsigned char *pages = k->bytes + layer * k->shape.n_pages * k->page_stride;
+        memmove(pages + to_page * k->page_stride, pages + from_page * k->page_stride,
+                k->page_stride);
+    }
+}
+
 /* ---- a call ---- */
 
 struct attn_job {
@@ -81,9 +94,8 @@ struct attn_job {
     const struct cpu_kv *kv;
     const struct attn *a;
     const struct attn_batch *batch;
-    const float *q, *k, *v;
+    const struct qkv *qkv;
     float *out;
-    size_t q_stride, kv_stride;
     unsigned char *layer; /* page 0 of this layer */
     uint32_t n_group;     /* query heads of a key/value head */
     uint32_t n_calls;     /* kernel calls that these take */
@@ -111,11 +123,37 @@ static void store_head(const struct attn_job *j, const float *x, unsigned char *
     }
 }
 
+/* Norms and rotates the heads of one row. */
+static void prepare_heads(const struct attn_job *j, const struct norm *norm, float *x,
+                          uint32_t n_heads, size_t row)
+{
+    const struct attn *a = j->a;
+    const float *cos_sin = a->rope.cos_sin + row * a->rope.n_rot;
+    for (size_t h = 0; h < n_heads; h++) {
+        if (norm->kind != NORM_NONE) {
+            backend_cpu_norm_row(j->c, norm, x + h * a->d_head, x + h * a->d_head, a->d_head);
+        }
+        j->c->k->floats->rope(x + h * a->d_head, cos_sin, a->rope.n_rot, a->rope.style);
+    }
+}
+
+static void prepare_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
+{
+    const struct attn_job *j = ctx;
+    UNUSED(thread);
+    for (size_t t = first; t < first + n; t++) {
+        float *q = j->qkv->q + t * j->qkv->q_stride;
+        float *k = j->qkv->k + t * j->qkv->kv_stride;
+        prepare_heads(j, &j->a->q_norm, q, j->a->n_heads, t);
+        prepare_heads(j, &j->a->k_norm, k, j->a->n_kv_heads, t);
+    }
+}
+
 static void store_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
 {
     const struct attn_job *j = ctx;
     const struct cpu_kv *kv = j->kv;
-    UNUSED(thread);
+    prepare_rows(ctx, thread, first, n);
     for (size_t t = first; t < first + n; t++) {
         uint32_t pos = j->batch->positions[t];
         const struct kv_table *table = &j->batch->seqs[j->batch->seq_of[t]];
@@ -126,11 +164,11 @@ static void store_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
         unsigned char *v_page = k_page + kv->shape.n_kv_heads * kv->head_bytes;
         size_t at = pos % KV_PAGE_TOKENS;
         for (size_t h = 0; h < j->a->n_kv_heads; h++) {
-            size_t in = t * j->kv_stride + h * j->a->d_head;
+            size_t in = t * j->qkv->kv_stride + h * j->a->d_head;
             unsigned char *k_at = k_page + h * kv->head_bytes + at * kv->item_bytes;
             unsigned char *v_at = v_page + h * kv->head_bytes + at * j->a->d_head * kv->item_bytes;
-            store_head(j, j->k + in, k_at, KV_PAGE_TOKENS);
-            store_head(j, j->v + in, v_at, 1);
+            store_head(j, j->qkv->k + in, k_at, KV_PAGE_TOKENS);
+            store_head(j, j->qkv->v + in, v_at, 1);
         }
     }
 }
@@ -146,7 +184,7 @@ static void attend_item(void *ctx, uint32_t thread, uint32_t item)
     uint32_t pos = j->batch->positions[t];
     const unsigned char *k = j->layer + kv_head * j->kv->head_bytes;
     struct kern_attend call = {
-        .q = j->q + t * j->q_stride + (size_t)head * a->d_head,
+        .q = j->qkv->q + t * j->qkv->q_stride + (size_t)head * a->d_head,
         .out = j->out + (t * a->n_heads + head) * a->d_head,
         .k_base = k,
         .v_base = k + j->kv->shape.n_kv_heads * j->kv->head_bytes,
@@ -168,28 +206,99 @@ static void attend_item(void *ctx, uint32_t thread, uint32_t item)
     }
 }
 
-void backend_cpu_attention(struct backend *b, float *out, const float *q, uint32_t q_stride,
-                           const float *k, const float *v, uint32_t kv_stride, void *kv,
+/* ---- without pages ---- */
+
+/* Channel sums over the rows [first, last] of row t's own sequence, by one query head: online
+ * softmax in blocks of 32 keys. */
+static void attend_near_head(const struct attn_job *j, size_t t, uint32_t head, size_t first,
+                             size_t last)
+{
+    enum { KEYS = 32 };
+    const struct attn *a = j->a;
+    const float *q = j->qkv->q + t * j->qkv->q_stride + (size_t)head * a->d_head;
+    float *out = j->out + (t * a->n_heads + head) * a->d_head;
+    size_t kv_head = head / j->n_group * a->d_head;
+    bool sink = a->sinks.data != NULL;
+    float max = sink ? a->sinks.data[head] : -INFINITY;
+    float sum = sink ? 1.0f : 0.0f;
+    memset(out, 0, a->d_head * sizeof(float));
+    for (size_t from = first; from <= last; from += KEYS) {
+        float s[KEYS];
+        size_t n = MIN(last - from + 1, (size_t)KEYS);
+        float block_max = max;
+        for (size_t i = 0; i < n; i++) {
+            const float *k = j->qkv->k + (from + i) * j->qkv->kv_stride + kv_head;
+            s[i] = a->scale * j->c->k->floats->dot(q, k, a->d_head);
+            s[i] = a->softcap > 0 ? a->softcap * tanhf(s[i] / a->softcap) : s[i];
+            block_max = fmaxf(block_max, s[i]);
+        }
+        float shrink = expf(max - block_max);
+        sum *= shrink;
+        for (uint32_t i = 0; i < a->d_head; i++) {
+            out[i] *= shrink;
+        }
+        for (size_t i = 0; i < n; i++) {
+            const float *v = j->qkv->v + (from + i) * j->qkv->kv_stride + kv_head;
+            float p = expf(s[i] - block_max);
+            sum += p;
+            j->c->k->floats->axpy(out, v, p, a->d_head);
+        }
+        max = block_max;
+    }
+    for (uint32_t i = 0; i < a->d_head; i++) {
+        out[i] /= sum;
+    }
+}
+
+static void attend_near_rows(void *ctx, uint32_t thread, uint32_t from, uint32_t n)
+{
+    const struct attn_job *j = ctx;
+    const uint32_t *seq_of = j->batch->seq_of;
+    UNUSED(thread);
+    for (size_t t = from; t < from + n; t++) {
+        size_t far = j->a->window > 0 ? j->a->window - 1 : j->batch->n_tokens;
+        size_t first = t;
+        size_t last = t;
+        while (first > 0 && t - first < far && seq_of[first - 1] == seq_of[t]) {
+            first--;
+        }
+        while (last + 1 < j->batch->n_tokens && last - t < far && seq_of[last + 1] == seq_of[t]) {
+            last++;
+        }
+        for (uint32_t head = 0; head < j->a->n_heads; head++) {
+            attend_near_head(j, t, head, first, last);
+        }
+    }
+}
+
+void backend_cpu_attention(struct backend *b, float *out, const struct qkv *qkv, void *kv,
                            const struct attn *a, const struct attn_batch *batch)
 {
     const struct cpu_kv *pages = kv;
-    ASSERT(a->d_head == pages->shape.d_head && a->n_kv_heads <= pages->shape.n_kv_heads);
-    ASSERT(a->layer < pages->shape.n_layers && a->n_heads % a->n_kv_heads == 0);
+    struct cpu *c = cpu_of(b);
+    ASSERT((kv != NULL) == a->causal && a->n_heads % a->n_kv_heads == 0);
+    ASSERT(a->rope.n_rot <= a->d_head && a->rope.n_rot % 2 == 0);
     struct attn_job job = {
-        .c = cpu_of(b),
+        .c = c,
         .kv = pages,
         .a = a,
         .batch = batch,
-        .q = q,
-        .k = k,
-        .v = v,
+        .qkv = qkv,
         .out = out,
-        .q_stride = q_stride,
-        .kv_stride = kv_stride,
-        .layer = pages->bytes + (size_t)a->layer * pages->shape.n_pages * pages->page_stride,
         .n_group = a->n_heads / a->n_kv_heads,
     };
+    uint32_t width = 2 * a->n_kv_heads * a->d_head;
+    if (kv == NULL) {
+        backend_cpu_for_rows(c, batch->n_tokens, width, prepare_rows, &job);
+        uint64_t cost = (uint64_t)width * batch->n_tokens;
+        backend_cpu_for_rows(c, batch->n_tokens, (uint32_t)MIN(cost, (uint64_t)UINT32_MAX - 1),
+                             attend_near_rows, &job);
+        return;
+    }
+    ASSERT(a->d_head == pages->shape.d_head && a->n_kv_heads <= pages->shape.n_kv_heads);
+    ASSERT(a->layer < pages->shape.n_layers);
+    job.layer = pages->bytes + (size_t)a->layer * pages->shape.n_pages * pages->page_stride;
     job.n_calls = (job.n_group + CPU_HEADS_PER_CALL - 1) / CPU_HEADS_PER_CALL;
-    backend_cpu_for_rows(job.c, batch->n_tokens, 2 * a->n_kv_heads * a->d_head, store_rows, &job);
-    team_for(job.c->team, batch->n_tokens * a->n_kv_heads * job.n_calls, attend_item, &job);
+    backend_cpu_for_rows(c, batch->n_tokens, width, store_rows, &job);
+    team_for(c->team, batch->n_tokens * a->n_kv_heads * job.n_calls, attend_item, &job);
 }

@@ -22,8 +22,31 @@ static const struct kern_linear_type *linear_type(const struct cpu *c, const str
 
 /* ---- memory ---- */
 
+static enum rc normed_room(struct cpu *c, const struct weight *w, struct err *err)
+{
+    uint32_t n_cols = MAX(w->n_cols, c->n_normed);
+    if (n_cols == c->n_normed && c->tokens_max == c->normed_rows) {
+        return RC_OK;
+    }
+    size_t bytes;
+    mem_free(c->normed);
+    c->normed = checked_mul((uint64_t)n_cols * sizeof(float), (uint64_t)c->tokens_max, &bytes)
+                    ? mem_try_aligned(CACHE_LINE_BYTES, bytes)
+                    : NULL;
+    if (c->normed == NULL) {
+        return err_set(err, RC_NOMEM, "no memory for %u rows of activations", c->tokens_max);
+    }
+    c->n_normed = n_cols;
+    c->normed_rows = c->tokens_max;
+    return RC_OK;
+}
+
 enum rc backend_cpu_rows_room(struct cpu *c, const struct weight *w, struct err *err)
 {
+    enum rc rc = normed_room(c, w, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
     enum kern_form form = linear_type(c, w)->form;
     struct cpu_rows_room *room = &c->room[form];
     uint64_t n_cols = MAX(w->n_cols, room->n_cols_max);
@@ -138,7 +161,7 @@ struct linear_job {
     const struct linear *linears;
     uint32_t n_linears;
     struct cpu_input input;
-    uint32_t first[CPU_LINEARS_MAX + 1]; /* tiles before each weight */
+    uint32_t first[BACKEND_LINEARS_MAX + 1]; /* tiles before each weight */
 };
 
 static void write_row(const struct linear *l, float *out, const float *in, uint32_t r0, uint32_t n)
@@ -162,23 +185,79 @@ static void run_linear_tile(void *ctx, uint32_t thread, uint32_t item)
     const struct kern_rows *rows = &j->input.rows[linear_type(j->c, w)->form];
     uint32_t r0 = (item - j->first[i]) * KERN_TILE_ROWS;
     uint32_t n = MIN(w->n_rows - r0, (uint32_t)KERN_TILE_ROWS);
+    size_t stride = l->out_stride != 0 ? l->out_stride : w->n_rows;
     float *tile = j->c->threads[thread].tile[0];
     backend_cpu_tile(j->c, thread, w, 0, r0, n, rows, tile);
     for (size_t t = 0; t < rows->n; t++) {
-        write_row(l, l->out + t * w->n_rows + r0, tile + t * KERN_TILE_ROWS, r0, n);
+        write_row(l, l->out + t * stride + r0, tile + t * KERN_TILE_ROWS, r0, n);
     }
 }
 
 void backend_cpu_linear(struct backend *b, const struct linear *linears, uint32_t n_linears,
-                        const float *in, uint32_t n_tokens, uint32_t in_stride)
+                        const struct rows_in *in, uint32_t n_tokens)
 {
     struct cpu *c = cpu_of(b);
-    ASSERT(n_linears <= CPU_LINEARS_MAX && n_tokens <= c->rows_max);
+    ASSERT(n_linears <= BACKEND_LINEARS_MAX && n_tokens <= c->rows_max);
     struct linear_job job = {.c = c, .linears = linears, .n_linears = n_linears};
+    struct rows_in x = backend_cpu_normed(c, in, linears[0].w->n_cols, n_tokens);
     for (uint32_t i = 0; i < n_linears; i++) {
         const struct weight *w = linears[i].w;
-        backend_cpu_quantise(c, &job.input, w, in, n_tokens, in_stride);
+        backend_cpu_quantise(c, &job.input, w, x.x, n_tokens, x.stride);
         job.first[i + 1] = job.first[i] + (w->n_rows + KERN_TILE_ROWS - 1) / KERN_TILE_ROWS;
     }
     team_for(c->team, job.first[n_linears], run_linear_tile, &job);
+}
+
+/* ---- gate and up ---- */
+
+struct gated_job {
+    struct cpu *c;
+    const struct gated *g;
+    struct cpu_input input;
+    float *out;
+};
+
+/* Tile rows [r0, r0 + n) of a half, with their biases. */
+static void half_tile(const struct gated_job *j, uint32_t thread, const struct gated_half *h,
+                      uint32_t r0, uint32_t n, float *tile)
+{
+    const struct kern_rows *rows = &j->input.rows[linear_type(j->c, h->w)->form];
+    backend_cpu_tile(j->c, thread, h->w, 0, h->first_row + r0, n, rows, tile);
+    for (size_t t = 0; t < rows->n && h->bias.data != NULL; t++) {
+        j->c->k->floats->add(tile + t * KERN_TILE_ROWS, h->bias.data + r0, n);
+    }
+}
+
+static void run_gated_tile(void *ctx, uint32_t thread, uint32_t item)
+{
+    const struct gated_job *j = ctx;
+    const struct gated *g = j->g;
+    uint32_t r0 = item * KERN_TILE_ROWS;
+    uint32_t n = MIN(g->n_rows - r0, (uint32_t)KERN_TILE_ROWS);
+    float *const *tile = j->c->threads[thread].tile;
+    half_tile(j, thread, &g->up, r0, n, tile[1]);
+    if (g->gate.w != NULL) {
+        half_tile(j, thread, &g->gate, r0, n, tile[0]);
+    }
+    uint32_t n_tokens = j->input.rows[linear_type(j->c, g->up.w)->form].n;
+    for (size_t t = 0; t < n_tokens; t++) {
+        const float *up = tile[1] + t * KERN_TILE_ROWS;
+        const float *gate = g->gate.w != NULL ? tile[0] + t * KERN_TILE_ROWS : up;
+        j->c->k->floats->activate(g->act, j->out + t * g->n_rows + r0, gate, up, n);
+    }
+}
+
+void backend_cpu_gated(struct backend *b, float *out, const struct gated *g,
+                       const struct rows_in *in, uint32_t n_tokens)
+{
+    struct cpu *c = cpu_of(b);
+    ASSERT(n_tokens <= c->rows_max && g->up.first_row + g->n_rows <= g->up.w->n_rows);
+    struct gated_job job = {.c = c, .g = g, .out = out};
+    struct rows_in x = backend_cpu_normed(c, in, g->up.w->n_cols, n_tokens);
+    backend_cpu_quantise(c, &job.input, g->up.w, x.x, n_tokens, x.stride);
+    if (g->gate.w != NULL) {
+        ASSERT(g->gate.first_row + g->n_rows <= g->gate.w->n_rows);
+        backend_cpu_quantise(c, &job.input, g->gate.w, x.x, n_tokens, x.stride);
+    }
+    team_for(c->team, (g->n_rows + KERN_TILE_ROWS - 1) / KERN_TILE_ROWS, run_gated_tile, &job);
 }

@@ -239,20 +239,21 @@ static void add_slots(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
 
 /* ---- a call ---- */
 
-static void moe_tokens(struct cpu *c, float *out, const float *in, const struct moe *m,
+static void moe_tokens(struct cpu *c, float *x, const struct rows_in *in, const struct moe *m,
                        uint32_t n_tokens)
 {
     struct cpu_moe_room *r = &c->moe;
-    struct moe_job job = {.c = c, .m = m, .out = out, .n_embd = m->router->n_cols};
+    struct moe_job job = {.c = c, .m = m, .out = x, .n_embd = m->router->n_cols};
+    struct rows_in rows = backend_cpu_normed(c, in, job.n_embd, n_tokens);
     struct linear router = {.w = m->router, .bias = m->router_bias, .out = r->logits};
-    backend_cpu_linear(&c->base, &router, 1, in, n_tokens, job.n_embd);
+    backend_cpu_linear(&c->base, &router, 1, &rows, n_tokens);
     for (uint32_t t = 0; t < n_tokens; t++) {
         choose(m, r->logits + (size_t)t * m->n_experts, r->expert + t * m->n_used,
                r->weight + t * m->n_used);
     }
     sort_slots(r, m, n_tokens);
-    backend_cpu_quantise(c, &job.input, m->gate, in, n_tokens, job.n_embd);
-    backend_cpu_quantise(c, &job.input, m->up, in, n_tokens, job.n_embd);
+    backend_cpu_quantise(c, &job.input, m->gate, rows.x, n_tokens, rows.stride);
+    backend_cpu_quantise(c, &job.input, m->up, rows.x, n_tokens, rows.stride);
     team_for(c->team, count_units(r, m, m->gate->n_rows), run_inner, &job);
     job.input = (struct cpu_input){0};
     backend_cpu_quantise(c, &job.input, m->down, r->inner, n_tokens * m->n_used, m->gate->n_rows);
@@ -260,7 +261,7 @@ static void moe_tokens(struct cpu *c, float *out, const float *in, const struct 
     backend_cpu_for_rows(c, n_tokens, job.n_embd * m->n_used, add_slots, &job);
 }
 
-void backend_cpu_moe(struct backend *b, float *out, const float *in, const struct moe *m,
+void backend_cpu_moe(struct backend *b, float *x, const struct rows_in *in, const struct moe *m,
                      uint32_t n_tokens)
 {
     struct cpu *c = cpu_of(b);
@@ -269,7 +270,9 @@ void backend_cpu_moe(struct backend *b, float *out, const float *in, const struc
     ASSERT(m->down->n_rows == m->router->n_cols && m->gate->n_rows == m->up->n_rows);
     size_t n_embd = m->router->n_cols;
     uint32_t step = c->rows_max / m->n_used;
+    struct rows_in rows = *in;
     for (uint32_t t = 0; t < n_tokens; t += step) {
-        moe_tokens(c, out + t * n_embd, in + t * n_embd, m, MIN(step, n_tokens - t));
+        rows.x = in->x + (size_t)t * in->stride;
+        moe_tokens(c, x + t * n_embd, &rows, m, MIN(step, n_tokens - t));
     }
 }

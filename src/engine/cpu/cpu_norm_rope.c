@@ -1,5 +1,4 @@
-/* cpu_norm_rope.c: embeddings, norms, rotations, activations and residual sums: rows of floats,
- * cut by rows. */
+/* cpu_norm_rope.c: embeddings, norms and residual sums: rows of floats, cut by rows. */
 #include "engine/cpu/cpu.h"
 
 #include "base/assert.h"
@@ -38,13 +37,26 @@ void backend_cpu_embed(struct backend *b, float *out, const struct weight *w, co
 
 /* ---- norms ---- */
 
+void backend_cpu_norm_row(const struct cpu *c, const struct norm *norm, float *out, const float *in,
+                          uint32_t n)
+{
+    ASSERT(norm->weight.n == n);
+    if (norm->kind == NORM_RMS) {
+        c->k->floats->rms_norm(out, in, norm->weight.data, norm->eps, n);
+    } else {
+        ASSERT(norm->kind == NORM_LAYER);
+        c->k->floats->layer_norm(out, in, norm->weight.data, norm->bias.data, norm->eps, n);
+    }
+}
+
 struct norm_job {
-    const struct kern_float_table *k;
+    struct cpu *c;
+    const struct norm *norm;
     float *out;
     const float *in;
-    const float *weight;
-    float eps;
+    size_t stride; /* of in */
     uint32_t n_cols;
+    bool add; /* out += norm(in), through the rows of c->normed */
 };
 
 static void norm_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
@@ -52,103 +64,41 @@ static void norm_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
     const struct norm_job *j = ctx;
     UNUSED(thread);
     for (size_t r = first; r < first + n; r++) {
-        j->k->rms_norm(j->out + r * j->n_cols, j->in + r * j->n_cols, j->weight, j->eps, j->n_cols);
-    }
-}
-
-void backend_cpu_rms_norm(struct backend *b, float *out, const float *in, struct vec weight,
-                          float eps, uint32_t n_rows, uint32_t n_cols)
-{
-    ASSERT(weight.n == n_cols);
-    struct norm_job job = {cpu_of(b)->k->floats, out, in, weight.data, eps, n_cols};
-    backend_cpu_for_rows(cpu_of(b), n_rows, n_cols, norm_rows, &job);
-}
-
-/* ---- rotations ---- */
-
-struct rope_job {
-    const struct kern_float_table *k;
-    float *x;
-    const struct rope *r;
-    uint32_t n_heads, d_head;
-    size_t row_stride;
-};
-
-static void rope_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
-{
-    const struct rope_job *j = ctx;
-    UNUSED(thread);
-    for (size_t t = first; t < first + n; t++) {
-        const float *cos_sin = j->r->cos_sin + t * j->r->n_rot;
-        for (size_t h = 0; h < j->n_heads; h++) {
-            float *x = j->x + t * j->row_stride + h * j->d_head;
-            j->k->rope(x, cos_sin, j->r->n_rot, j->r->style);
+        float *out = j->out + r * j->n_cols;
+        float *to = j->add ? j->c->normed + r * j->n_cols : out;
+        backend_cpu_norm_row(j->c, j->norm, to, j->in + r * j->stride, j->n_cols);
+        if (j->add) {
+            j->c->k->floats->add(out, to, j->n_cols);
         }
     }
 }
 
-void backend_cpu_rope(struct backend *b, float *x, uint32_t n_tokens, uint32_t n_heads,
-                      uint32_t d_head, uint32_t row_stride, const struct rope *r)
+void backend_cpu_norm(struct backend *b, float *out, const float *in, const struct norm *norm,
+                      uint32_t n_tokens)
 {
-    ASSERT(r->n_rot <= d_head && r->n_rot % 2 == 0);
-    struct rope_job job = {cpu_of(b)->k->floats, x, r, n_heads, d_head, row_stride};
-    backend_cpu_for_rows(cpu_of(b), n_tokens, n_heads * d_head, rope_rows, &job);
+    uint32_t n = norm->weight.n;
+    struct norm_job job = {cpu_of(b), norm, out, in, n, n, false};
+    backend_cpu_for_rows(cpu_of(b), n_tokens, n, norm_rows, &job);
 }
 
-/* ---- activations ---- */
-
-/* A row is cut too: at one token it is all there is. */
-enum { ACT_PIECE = 1024, ACT_COST = 4 };
-
-struct act_job {
-    const struct kern_float_table *k;
-    float *out;
-    const struct act *a;
-    uint32_t pieces; /* of a row */
-};
-
-static void act_pieces(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
+void backend_cpu_residual(struct backend *b, float *x, const float *y, const struct norm *norm,
+                          uint32_t n_tokens)
 {
-    const struct act_job *j = ctx;
-    const struct act *a = j->a;
-    UNUSED(thread);
-    for (uint32_t i = first; i < first + n; i++) {
-        size_t t = i / j->pieces;
-        uint32_t from = i % j->pieces * ACT_PIECE;
-        j->k->activate(a->kind, j->out + t * a->n + from, a->gate + t * a->gate_stride + from,
-                       a->up + t * a->up_stride + from, MIN(a->n - from, (uint32_t)ACT_PIECE));
+    struct cpu *c = cpu_of(b);
+    uint32_t n = norm->weight.n;
+    ASSERT(n <= c->n_normed && n_tokens <= c->normed_rows);
+    struct norm_job job = {c, norm, x, y, n, n, true};
+    backend_cpu_for_rows(c, n_tokens, n, norm_rows, &job);
+}
+
+struct rows_in backend_cpu_normed(struct cpu *c, const struct rows_in *in, uint32_t n_cols,
+                                  uint32_t n_rows)
+{
+    if (in->norm.kind == NORM_NONE) {
+        return *in;
     }
-}
-
-void backend_cpu_activate(struct backend *b, float *out, const struct act *a, uint32_t n_tokens)
-{
-    struct act_job job = {cpu_of(b)->k->floats, out, a, (a->n + ACT_PIECE - 1) / ACT_PIECE};
-    backend_cpu_for_rows(cpu_of(b), n_tokens * job.pieces, ACT_PIECE * ACT_COST, act_pieces, &job);
-}
-
-/* ---- residual sums ---- */
-
-enum { ADD_PIECE = 4096 };
-
-struct add_job {
-    const struct kern_float_table *k;
-    float *x;
-    const float *y;
-    size_t n;
-};
-
-static void add_pieces(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
-{
-    const struct add_job *j = ctx;
-    UNUSED(thread);
-    size_t from = (size_t)first * ADD_PIECE;
-    size_t to = MIN(j->n, from + (size_t)n * ADD_PIECE);
-    j->k->add(j->x + from, j->y + from, to - from);
-}
-
-void backend_cpu_add(struct backend *b, float *x, const float *y, size_t n)
-{
-    struct add_job job = {cpu_of(b)->k->floats, x, y, n};
-    uint32_t pieces = (uint32_t)((n + ADD_PIECE - 1) / ADD_PIECE);
-    backend_cpu_for_rows(cpu_of(b), pieces, ADD_PIECE, add_pieces, &job);
+    ASSERT(n_cols <= c->n_normed && n_rows <= c->normed_rows);
+    struct norm_job job = {c, &in->norm, c->normed, in->x, in->stride, n_cols, false};
+    backend_cpu_for_rows(c, n_rows, n_cols, norm_rows, &job);
+    return (struct rows_in){.x = c->normed, .stride = n_cols};
 }

@@ -109,11 +109,16 @@ struct kern_attend_table {
 
 struct kern_float_table {
     void (*rms_norm)(float *out, const float *in, const float *weight, float eps, uint32_t n);
-    /* Relative error below 2e-7 against the exact formula, but for rounding. */
+    /* bias may be NULL. Mean and variance in two passes. */
+    void (*layer_norm)(float *out, const float *in, const float *weight, const float *bias,
+                       float eps, uint32_t n);
+    /* Relative error below 2e-7 against the exact formula, but for rounding. Activations without
+     * a gate do not read it. */
     void (*activate)(enum act_kind kind, float *out, const float *gate, const float *up,
                      uint32_t n);
     void (*add)(float *x, const float *y, size_t n);
     void (*axpy)(float *x, const float *y, float scale, uint32_t n); /* x += scale * y */
+    float (*dot)(const float *x, const float *y, uint32_t n);
     /* One head: x[d_head] in place; cos_sin [n_rot / 2, 2]. */
     void (*rope)(float *x, const float *cos_sin, uint32_t n_rot, enum rope_style style);
     /* Reads n bytes (a multiple of 128) and returns the sum of their 64-bit words, for timing. */

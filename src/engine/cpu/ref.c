@@ -27,9 +27,9 @@ static bool ref_available(void)
 
 static enum rc ref_open(struct backend **out, const struct backend_conf *conf, struct err *err)
 {
-    UNUSED(conf);
     UNUSED(err);
     struct ref *r = mem_zalloc(sizeof(*r));
+    r->tokens_max = MAX(conf->tokens_max, 1u);
     r->base.ops = &ref_backend_ops;
     *out = &r->base;
     return RC_OK;
@@ -39,6 +39,7 @@ static void ref_close(struct backend *b)
 {
     struct ref *r = ref_of(b);
     mem_free(r->row);
+    mem_free(r->normed);
     mem_free(r->expert);
     mem_free(r->scores);
     mem_free(r);
@@ -77,10 +78,15 @@ static enum rc ref_weight_prepare(struct backend *b, struct weight *w, struct er
     struct ref *r = ref_of(b);
     enum rc rc = ref_grow((void **)&r->row, &r->n_row, w->n_cols, sizeof(float), err);
     if (rc == RC_OK) {
+        size_t n = (size_t)w->n_cols * r->tokens_max;
+        rc = ref_grow((void **)&r->normed, &r->n_normed, n, sizeof(float), err);
+    }
+    if (rc == RC_OK) {
         rc = ref_grow((void **)&r->expert, &r->n_expert, w->n_rows, sizeof(float), err);
     }
     if (rc == RC_OK) {
-        rc = ref_grow((void **)&r->scores, &r->n_scores, w->n_experts, sizeof(double), err);
+        size_t n = MAX(w->n_experts, r->tokens_max);
+        rc = ref_grow((void **)&r->scores, &r->n_scores, n, sizeof(double), err);
     }
     return rc;
 }
@@ -117,6 +123,12 @@ static double ref_sigmoid(double x)
     return 1.0 / (1.0 + exp(-x));
 }
 
+/* Hendrycks and Gimpel 2016, the tanh form; 0.79788… is sqrt(2 / pi). */
+static double ref_gelu(double x)
+{
+    return 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
 float ref_act(enum act_kind kind, float gate, float up)
 {
     double g = (double)gate;
@@ -124,15 +136,65 @@ float ref_act(enum act_kind kind, float gate, float up)
     switch (kind) {
     case ACT_SILU_MUL:
         return (float)(g * ref_sigmoid(g) * u);
-    case ACT_GELU_MUL: /* Hendrycks and Gimpel 2016, the tanh form; 0.79788… is sqrt(2 / pi) */
-        return (float)(0.5 * g * (1.0 + tanh(0.7978845608028654 * (g + 0.044715 * g * g * g))) * u);
+    case ACT_GELU_MUL:
+        return (float)(ref_gelu(g) * u);
     case ACT_OAI_MUL:
         g = fmin(g, 7.0);
         u = fmax(fmin(u, 7.0), -7.0);
         return (float)(g * ref_sigmoid(1.702 * g) * (u + 1.0));
+    case ACT_GELU:
+        return (float)ref_gelu(u);
+    case ACT_GELU_ERF: /* erfc keeps the digits of large negative values */
+        return (float)(0.5 * u * erfc(-u * 0.7071067811865476));
+    case ACT_KINDS:
+        break;
     }
     ASSERT(false);
     return 0.0f;
+}
+
+static void ref_layer_norm(const struct norm *norm, float *out, const float *in, uint32_t n)
+{
+    double mean = 0;
+    double variance = 0;
+    for (uint32_t c = 0; c < n; c++) {
+        mean += (double)in[c] / n;
+    }
+    for (uint32_t c = 0; c < n; c++) {
+        variance += ((double)in[c] - mean) * ((double)in[c] - mean) / n;
+    }
+    double scale = 1.0 / sqrt(variance + (double)norm->eps);
+    for (uint32_t c = 0; c < n; c++) {
+        double bias = norm->bias.data != NULL ? (double)norm->bias.data[c] : 0.0;
+        out[c] = (float)(((double)in[c] - mean) * scale * (double)norm->weight.data[c] + bias);
+    }
+}
+
+void ref_norm_row(const struct norm *norm, float *out, const float *in, uint32_t n)
+{
+    ASSERT(norm->kind == NORM_NONE || norm->weight.n == n);
+    if (norm->kind == NORM_LAYER) {
+        ref_layer_norm(norm, out, in, n);
+        return;
+    }
+    double mean = ref_dot(in, in, n) / n;
+    double scale = 1.0 / sqrt(mean + (double)norm->eps);
+    for (uint32_t c = 0; c < n && norm->kind == NORM_RMS; c++) {
+        out[c] = (float)((double)in[c] * scale) * norm->weight.data[c];
+    }
+}
+
+struct rows_in ref_normed(struct ref *r, const struct rows_in *in, uint32_t n_cols,
+                          uint32_t n_tokens)
+{
+    if (in->norm.kind == NORM_NONE) {
+        return *in;
+    }
+    ASSERT((size_t)n_cols * n_tokens <= r->n_normed);
+    for (size_t t = 0; t < n_tokens; t++) {
+        ref_norm_row(&in->norm, r->normed + t * n_cols, in->x + t * in->stride, n_cols);
+    }
+    return (struct rows_in){.x = r->normed, .stride = n_cols};
 }
 
 /* ---- operations ---- */
@@ -148,79 +210,72 @@ static void ref_embed(struct backend *b, float *out, const struct weight *w, con
     }
 }
 
-static void ref_rms_norm(struct backend *b, float *out, const float *in, struct vec weight,
-                         float eps, uint32_t n_rows, uint32_t n_cols)
+static void ref_norm(struct backend *b, float *out, const float *in, const struct norm *norm,
+                     uint32_t n_tokens)
 {
     UNUSED(b);
-    ASSERT(weight.n == n_cols);
-    for (uint32_t r = 0; r < n_rows; r++) {
-        const float *x = in + (size_t)r * n_cols;
-        double mean = ref_dot(x, x, n_cols) / n_cols;
-        double scale = 1.0 / sqrt(mean + (double)eps);
-        for (uint32_t c = 0; c < n_cols; c++) {
-            out[(size_t)r * n_cols + c] = (float)((double)x[c] * scale) * weight.data[c];
-        }
+    size_t n = norm->weight.n;
+    for (size_t t = 0; t < n_tokens; t++) {
+        ref_norm_row(norm, out + t * n, in + t * n, (uint32_t)n);
+    }
+}
+
+static void ref_residual(struct backend *b, float *x, const float *y, const struct norm *norm,
+                         uint32_t n_tokens)
+{
+    uint32_t n = norm->weight.n;
+    struct rows_in in = {y, n, *norm};
+    struct rows_in normed = ref_normed(ref_of(b), &in, n, n_tokens);
+    for (size_t i = 0; i < (size_t)n * n_tokens; i++) {
+        x[i] += normed.x[i];
     }
 }
 
 static void ref_linear(struct backend *b, const struct linear *linears, uint32_t n_linears,
-                       const float *in, uint32_t n_tokens, uint32_t in_stride)
+                       const struct rows_in *in, uint32_t n_tokens)
 {
+    struct rows_in x = ref_normed(ref_of(b), in, linears[0].w->n_cols, n_tokens);
     for (const struct linear *l = linears; l < linears + n_linears; l++) {
         const struct weight *w = l->w;
+        size_t out_stride = l->out_stride != 0 ? l->out_stride : w->n_rows;
         for (uint32_t r = 0; r < w->n_rows; r++) {
             const float *row = ref_weight_row(ref_of(b), w, 0, r);
             double bias = l->bias.data != NULL ? (double)l->bias.data[r] : 0.0;
-            for (uint32_t t = 0; t < n_tokens; t++) {
-                double y = ref_dot(in + (size_t)t * in_stride, row, w->n_cols) + bias;
-                float *out = l->out + (size_t)t * w->n_rows + r;
+            for (size_t t = 0; t < n_tokens; t++) {
+                double y = ref_dot(x.x + t * x.stride, row, w->n_cols) + bias;
+                float *out = l->out + t * out_stride + r;
                 *out = (float)(l->accumulate ? (double)*out + y : y);
             }
         }
     }
 }
 
-static void ref_rope(struct backend *b, float *x, uint32_t n_tokens, uint32_t n_heads,
-                     uint32_t d_head, uint32_t row_stride, const struct rope *r)
+/* Output `row` of a half for one token. weights: that row as floats. */
+static float ref_half(const struct gated_half *h, uint32_t row, const float *weights,
+                      const float *x)
 {
-    UNUSED(b);
-    ASSERT(r->n_rot <= d_head && r->n_rot % 2 == 0);
-    uint32_t half = r->n_rot / 2;
-    for (uint32_t t = 0; t < n_tokens; t++) {
-        const float *cos_sin = r->cos_sin + (size_t)t * r->n_rot;
-        for (uint32_t h = 0; h < n_heads; h++) {
-            float *head = x + (size_t)t * row_stride + (size_t)h * d_head;
-            for (uint32_t i = 0; i < half; i++) {
-                float *a = r->style == ROPE_NORM ? head + 2 * i : head + i;
-                float *c = r->style == ROPE_NORM ? head + 2 * i + 1 : head + i + half;
-                double cos_i = (double)cos_sin[2 * i];
-                double sin_i = (double)cos_sin[2 * i + 1];
-                double x0 = (double)*a;
-                double x1 = (double)*c;
-                *a = (float)(x0 * cos_i - x1 * sin_i);
-                *c = (float)(x0 * sin_i + x1 * cos_i);
-            }
-        }
-    }
+    double bias = h->bias.data != NULL ? (double)h->bias.data[row] : 0.0;
+    return (float)(ref_dot(x, weights, h->w->n_cols) + bias);
 }
 
-static void ref_activate(struct backend *b, float *out, const struct act *a, uint32_t n_tokens)
+static void ref_gated(struct backend *b, float *out, const struct gated *g,
+                      const struct rows_in *in, uint32_t n_tokens)
 {
-    UNUSED(b);
-    for (uint32_t t = 0; t < n_tokens; t++) {
-        const float *gate = a->gate + (size_t)t * a->gate_stride;
-        const float *up = a->up + (size_t)t * a->up_stride;
-        for (uint32_t i = 0; i < a->n; i++) {
-            out[(size_t)t * a->n + i] = ref_act(a->kind, gate[i], up[i]);
+    struct ref *r = ref_of(b);
+    struct rows_in x = ref_normed(r, in, g->up.w->n_cols, n_tokens);
+    bool gate = g->gate.w != NULL;
+    for (uint32_t row = 0; row < g->n_rows; row++) {
+        float *to = out + row;
+        const float *w = gate ? ref_weight_row(r, g->gate.w, 0, g->gate.first_row + row) : NULL;
+        for (size_t t = 0; t < n_tokens; t++) {
+            const float *x_t = x.x + t * x.stride;
+            to[t * g->n_rows] = gate ? ref_half(&g->gate, row, w, x_t) : 0.0f;
         }
-    }
-}
-
-static void ref_add(struct backend *b, float *x, const float *y, size_t n)
-{
-    UNUSED(b);
-    for (size_t i = 0; i < n; i++) {
-        x[i] += y[i];
+        w = ref_weight_row(r, g->up.w, 0, g->up.first_row + row);
+        for (size_t t = 0; t < n_tokens; t++) {
+            float *y = to + t * g->n_rows;
+            *y = ref_act(g->act, *y, ref_half(&g->up, row, w, x.x + t * x.stride));
+        }
     }
 }
 
@@ -235,12 +290,12 @@ const struct backend_ops ref_backend_ops = {
     .weight_release = ref_weight_release,
     .kv_alloc = ref_kv_alloc,
     .kv_free = ref_kv_free,
+    .kv_copy = ref_kv_copy,
     .embed = ref_embed,
-    .rms_norm = ref_rms_norm,
+    .norm = ref_norm,
+    .residual = ref_residual,
     .linear = ref_linear,
-    .rope = ref_rope,
+    .gated = ref_gated,
     .attention = ref_attention,
-    .activate = ref_activate,
     .moe = ref_moe,
-    .add = ref_add,
 };

@@ -83,7 +83,8 @@ static float expert_dot(struct ref *r, const struct weight *w, struct vec bias, 
     return (float)y;
 }
 
-void ref_moe(struct backend *b, float *out, const float *in, const struct moe *m, uint32_t n_tokens)
+void ref_moe(struct backend *b, float *x, const struct rows_in *in, const struct moe *m,
+             uint32_t n_tokens)
 {
     struct ref *r = ref_of(b);
     struct choice best[BACKEND_EXPERTS_USED_MAX];
@@ -91,19 +92,20 @@ void ref_moe(struct backend *b, float *out, const float *in, const struct moe *m
     uint32_t n_ff = m->gate->n_rows;
     ASSERT(m->n_used <= BACKEND_EXPERTS_USED_MAX && m->n_used <= m->n_experts);
     ASSERT(m->n_experts <= r->n_scores && n_ff <= r->n_expert);
-    for (uint32_t t = 0; t < n_tokens; t++) {
-        const float *x = in + (size_t)t * n_embd;
-        route(r, m, x, best);
+    struct rows_in rows = ref_normed(r, in, n_embd, n_tokens);
+    for (size_t t = 0; t < n_tokens; t++) {
+        const float *normed = rows.x + t * rows.stride;
+        route(r, m, normed, best);
         for (uint32_t k = 0; k < m->n_used; k++) {
             uint32_t e = best[k].expert;
             for (uint32_t i = 0; i < n_ff; i++) {
-                float gate = expert_dot(r, m->gate, m->gate_bias, e, i, x);
-                float up = expert_dot(r, m->up, m->up_bias, e, i, x);
+                float gate = expert_dot(r, m->gate, m->gate_bias, e, i, normed);
+                float up = expert_dot(r, m->up, m->up_bias, e, i, normed);
                 r->expert[i] = ref_act(m->act, gate, up);
             }
             for (uint32_t c = 0; c < n_embd; c++) {
                 double y = (double)expert_dot(r, m->down, m->down_bias, e, c, r->expert);
-                out[(size_t)t * n_embd + c] += (float)(best[k].weight * y);
+                x[t * n_embd + c] += (float)(best[k].weight * y);
             }
         }
     }

@@ -5,6 +5,9 @@
  *                x += post_norm( down( act( gate_up( norm(x) ))))      or a mixture of experts
  *   logits = softcap( output( norm( rows of x )))
  *
+ * A layer is five calls of the backend: qkv, attention, its output, gate and up, down; norms,
+ * rotations, biases, activations and residual sums happen inside them.
+ *
  * What an architecture lacks is skipped: a vector without data, a trait that is not set. The same
  * code runs for all of them, so a new trait is one `if` here and one row in a table.
  *
@@ -24,13 +27,11 @@
 
 /* Activations, each [tokens_max, …]. */
 struct buffers {
-    float *x;       /* [T, C] residual stream */
-    float *normed;  /* [T, C] */
-    float *qkv;     /* [T, (H + 2 kv heads) * D]: q, k, v one after the other, or fused rows */
-    float *attn;    /* [T, H * D] */
-    float *branch;  /* [T, C] a branch's output that is normed before it is added */
-    float *gate_up; /* [T, 2 * ffn width] */
-    float *act;     /* [T, ffn width] */
+    float *x;               /* [T, C] residual stream */
+    float *qkv;             /* [T, (H + 2 kv heads) * D] */
+    float *attn;            /* [T, H * D] */
+    float *branch;          /* [T, C] a branch's output that is normed before it is added */
+    float *act;             /* [T, ffn width] */
     float *rope[ROPE_SETS]; /* [T, n_rot] */
 };
 
@@ -56,18 +57,19 @@ struct pass {
     uint32_t n; /* rows */
 };
 
-static void norm_rows(const struct pass *p, float *out, const float *in, struct vec weight,
-                      uint32_t n_rows)
+static struct norm rms(const struct pass *p, struct vec weight)
 {
-    p->ops->rms_norm(p->b, out, in, weight, p->d->conf.rms_eps, n_rows, weight.n);
+    return (struct norm){
+        .kind = weight.data != NULL ? NORM_RMS : NORM_NONE,
+        .weight = weight,
+        .eps = p->d->conf.rms_eps,
+    };
 }
 
-/* out[T, rows] = in · wᵀ + bias. */
-static void project(const struct pass *p, const struct weight *w, struct vec bias, const float *in,
-                    float *out)
+/* The residual stream, normed. */
+static struct rows_in normed_x(const struct pass *p, struct vec weight)
 {
-    struct linear l = {.w = w, .bias = bias, .out = out};
-    p->ops->linear(p->b, &l, 1, in, p->n, w->n_cols);
+    return (struct rows_in){p->d->buf.x, p->d->conf.n_embd, rms(p, weight)};
 }
 
 /* x += in · wᵀ + bias, through the post norm when there is one. */
@@ -75,59 +77,41 @@ static void add_branch(const struct pass *p, const struct weight *w, struct vec 
                        struct vec post_norm, const float *in)
 {
     struct buffers *buf = &p->d->buf;
-    if (post_norm.data == NULL) {
-        struct linear l = {.w = w, .bias = bias, .out = buf->x, .accumulate = true};
-        p->ops->linear(p->b, &l, 1, in, p->n, w->n_cols);
-        return;
+    bool post = post_norm.data != NULL;
+    struct rows_in rows = {.x = in, .stride = w->n_cols};
+    struct linear l = {.w = w, .bias = bias, .out = buf->x, .accumulate = true};
+    if (post) {
+        l.out = buf->branch;
+        l.accumulate = false;
     }
-    project(p, w, bias, in, buf->branch);
-    norm_rows(p, buf->branch, buf->branch, post_norm, p->n);
-    p->ops->add(p->b, buf->x, buf->branch, (size_t)p->n * post_norm.n);
+    p->ops->linear(p->b, &l, 1, &rows, p->n);
+    if (post) {
+        struct norm norm = rms(p, post_norm);
+        p->ops->residual(p->b, buf->x, buf->branch, &norm, p->n);
+    }
 }
 
-/* Where q, k and v of a layer lie after their projection. */
-struct qkv {
-    float *q, *k, *v;
-    uint32_t q_stride, kv_stride; /* floats between rows */
-};
-
+/* q‖k‖v of every row, from one matrix or from three. */
 static struct qkv project_qkv(const struct pass *p, uint32_t layer)
 {
     const struct modelconf *c = &p->d->conf;
     const struct modelconf_layer *l = &c->layers[layer];
     const struct weights_layer *w = &p->d->weights.layers[layer];
-    struct buffers *buf = &p->d->buf;
     uint32_t n_q = l->n_heads * c->d_head;
     uint32_t n_kv = l->n_kv_heads * c->d_head;
-    if (w->qkv.data != NULL) {
-        uint32_t stride = n_q + 2 * n_kv;
-        project(p, &w->qkv, (struct vec){0}, buf->normed, buf->qkv);
-        return (struct qkv){buf->qkv, buf->qkv + n_q, buf->qkv + n_q + n_kv, stride, stride};
-    }
-    struct qkv at = {.q = buf->qkv, .q_stride = n_q, .kv_stride = n_kv};
-    at.k = at.q + (size_t)p->n * n_q;
-    at.v = at.k + (size_t)p->n * n_kv;
-    struct linear linears[] = {
-        {.w = &w->q, .bias = w->q_bias, .out = at.q},
-        {.w = &w->k, .bias = w->k_bias, .out = at.k},
-        {.w = &w->v, .bias = w->v_bias, .out = at.v},
+    uint32_t stride = n_q + 2 * n_kv;
+    float *q = p->d->buf.qkv;
+    struct qkv at = {q, q + n_q, q + n_q + n_kv, stride, stride};
+    struct linear one[] = {{.w = &w->qkv, .out = q}};
+    struct linear three[] = {
+        {.w = &w->q, .bias = w->q_bias, .out = at.q, .out_stride = stride},
+        {.w = &w->k, .bias = w->k_bias, .out = at.k, .out_stride = stride},
+        {.w = &w->v, .bias = w->v_bias, .out = at.v, .out_stride = stride},
     };
-    p->ops->linear(p->b, linears, ARRAY_LEN(linears), buf->normed, p->n, c->n_embd);
+    bool fused = w->qkv.data != NULL;
+    struct rows_in in = normed_x(p, w->attn_norm);
+    p->ops->linear(p->b, fused ? one : three, fused ? 1 : ARRAY_LEN(three), &in, p->n);
     return at;
-}
-
-static void rotate(const struct pass *p, uint32_t layer, const struct qkv *at)
-{
-    const struct modelconf *c = &p->d->conf;
-    const struct modelconf_layer *l = &c->layers[layer];
-    bool local = l->window > 0 && modelconf_has(c, ARCH_ROPE_LOCAL);
-    struct rope r = {
-        .cos_sin = p->d->buf.rope[local ? ROPE_LOCAL : ROPE_GLOBAL],
-        .n_rot = c->n_rot,
-        .style = c->arch->rope,
-    };
-    p->ops->rope(p->b, at->q, p->n, l->n_heads, c->d_head, at->q_stride, &r);
-    p->ops->rope(p->b, at->k, p->n, l->n_kv_heads, c->d_head, at->kv_stride, &r);
 }
 
 static void attention_block(const struct pass *p, uint32_t layer)
@@ -136,25 +120,28 @@ static void attention_block(const struct pass *p, uint32_t layer)
     const struct modelconf_layer *l = &c->layers[layer];
     const struct weights_layer *w = &p->d->weights.layers[layer];
     struct buffers *buf = &p->d->buf;
-    norm_rows(p, buf->normed, buf->x, w->attn_norm, p->n);
     struct qkv at = project_qkv(p, layer);
-    if (w->q_norm.data != NULL) {
-        norm_rows(p, at.q, at.q, w->q_norm, p->n * l->n_heads);
-        norm_rows(p, at.k, at.k, w->k_norm, p->n * l->n_kv_heads);
-    }
-    rotate(p, layer, &at);
+    bool local = l->window > 0 && modelconf_has(c, ARCH_ROPE_LOCAL);
     struct attn a = {
         .layer = layer,
         .n_heads = l->n_heads,
         .n_kv_heads = l->n_kv_heads,
         .d_head = c->d_head,
+        .q_norm = rms(p, w->q_norm),
+        .k_norm = rms(p, w->k_norm),
+        .rope =
+            {
+                .cos_sin = buf->rope[local ? ROPE_LOCAL : ROPE_GLOBAL],
+                .n_rot = c->n_rot,
+                .style = c->arch->rope,
+            },
         .scale = c->attn_scale,
         .softcap = c->attn_softcap,
         .window = l->window,
         .sinks = w->sinks,
+        .causal = true,
     };
-    p->ops->attention(p->b, buf->attn, at.q, at.q_stride, at.k, at.v, at.kv_stride, p->d->kv, &a,
-                      p->batch);
+    p->ops->attention(p->b, buf->attn, &at, p->d->kv, &a, p->batch);
     add_branch(p, &w->attn_out, w->attn_out_bias, w->attn_post_norm, buf->attn);
 }
 
@@ -162,25 +149,19 @@ static void dense_block(const struct pass *p, uint32_t layer)
 {
     const struct modelconf *c = &p->d->conf;
     const struct weights_layer *w = &p->d->weights.layers[layer];
-    struct buffers *buf = &p->d->buf;
-    uint32_t n_ff = c->layers[layer].n_ff;
-    struct act a = {.kind = c->arch->act, .gate = buf->gate_up, .n = n_ff};
+    struct gated g = {
+        .gate = {&w->gate, 0, w->gate_bias},
+        .up = {&w->up, 0, w->up_bias},
+        .n_rows = c->layers[layer].n_ff,
+        .act = c->arch->act,
+    };
     if (modelconf_has(c, ARCH_FUSED_GATE)) {
-        project(p, &w->up, w->up_bias, buf->normed, buf->gate_up);
-        a.up = buf->gate_up + n_ff;
-        a.gate_stride = a.up_stride = 2 * n_ff;
-    } else {
-        float *up = buf->gate_up + (size_t)p->n * n_ff;
-        struct linear linears[] = {
-            {.w = &w->gate, .bias = w->gate_bias, .out = buf->gate_up},
-            {.w = &w->up, .bias = w->up_bias, .out = up},
-        };
-        p->ops->linear(p->b, linears, ARRAY_LEN(linears), buf->normed, p->n, c->n_embd);
-        a.up = up;
-        a.gate_stride = a.up_stride = n_ff;
+        g.gate = (struct gated_half){.w = &w->up};
+        g.up = (struct gated_half){.w = &w->up, .first_row = g.n_rows};
     }
-    p->ops->activate(p->b, buf->act, &a, p->n);
-    add_branch(p, &w->down, w->down_bias, w->ffn_post_norm, buf->act);
+    struct rows_in in = normed_x(p, w->ffn_norm);
+    p->ops->gated(p->b, p->d->buf.act, &g, &in, p->n);
+    add_branch(p, &w->down, w->down_bias, w->ffn_post_norm, p->d->buf.act);
 }
 
 static void expert_block(const struct pass *p, uint32_t layer)
@@ -203,13 +184,12 @@ static void expert_block(const struct pass *p, uint32_t layer)
         .weight_scale = c->experts_scale,
         .act = c->arch->act,
     };
-    p->ops->moe(p->b, p->d->buf.x, p->d->buf.normed, &m, p->n);
+    struct rows_in in = normed_x(p, w->ffn_norm);
+    p->ops->moe(p->b, p->d->buf.x, &in, &m, p->n);
 }
 
 static void ffn_block(const struct pass *p, uint32_t layer)
 {
-    struct buffers *buf = &p->d->buf;
-    norm_rows(p, buf->normed, buf->x, p->d->weights.layers[layer].ffn_norm, p->n);
     if (modelconf_has(&p->d->conf, ARCH_MOE)) {
         expert_block(p, layer);
     } else {
@@ -224,21 +204,20 @@ static void output_block(const struct pass *p, const struct decoder_step *s)
 {
     const struct modelconf *c = &p->d->conf;
     struct buffers *buf = &p->d->buf;
-    struct pass rows = *p;
-    rows.n = s->n_logit_rows;
     for (uint32_t i = 0; i < s->n_logit_rows; i++) {
         ASSERT(s->logit_rows[i] < p->n && (i == 0 || s->logit_rows[i] > s->logit_rows[i - 1]));
         /* Rows are ascending, so a row moves down onto rows already used: gather in place. */
         memmove(buf->x + (size_t)i * c->n_embd, buf->x + (size_t)s->logit_rows[i] * c->n_embd,
                 c->n_embd * sizeof(float));
     }
-    norm_rows(&rows, buf->normed, buf->x, p->d->weights.output_norm, rows.n);
+    struct rows_in in = normed_x(p, p->d->weights.output_norm);
     if (s->hidden != NULL) {
-        memcpy(s->hidden, buf->normed, (size_t)rows.n * c->n_embd * sizeof(float));
+        p->ops->norm(p->b, s->hidden, buf->x, &in.norm, s->n_logit_rows);
     }
-    project(&rows, weights_output(&p->d->weights), (struct vec){0}, buf->normed, s->logits);
+    struct linear l = {.w = weights_output(&p->d->weights), .out = s->logits};
+    p->ops->linear(p->b, &l, 1, &in, s->n_logit_rows);
     if (c->final_softcap > 0) {
-        for (size_t i = 0; i < (size_t)rows.n * c->n_vocab; i++) {
+        for (size_t i = 0; i < (size_t)s->n_logit_rows * c->n_vocab; i++) {
             s->logits[i] = c->final_softcap * tanhf(s->logits[i] / c->final_softcap);
         }
     }
@@ -283,6 +262,11 @@ RC decoder_forward(struct decoder *d, const struct decoder_step *s, const _Atomi
     return RC_OK;
 }
 
+void decoder_kv_copy(struct decoder *d, uint32_t from_page, uint32_t to_page)
+{
+    d->backend->ops->kv_copy(d->backend, d->kv, from_page, to_page);
+}
+
 /* ---- life ---- */
 
 static enum rc alloc_buffer(struct decoder *d, uint64_t width, float **out, struct err *err)
@@ -311,11 +295,9 @@ static enum rc alloc_buffers(struct decoder *d, struct err *err)
         float **to;
     } rows[] = {
         {true, c->n_embd, &b->x},
-        {true, c->n_embd, &b->normed},
         {true, n_q + 2 * n_kv, &b->qkv},
         {true, n_q, &b->attn},
         {post, c->n_embd, &b->branch},
-        {dense, 2 * (uint64_t)c->n_ff_max, &b->gate_up},
         {dense, c->n_ff_max, &b->act},
         {true, c->n_rot, &b->rope[ROPE_GLOBAL]},
         {local, c->n_rot, &b->rope[ROPE_LOCAL]},
@@ -387,15 +369,9 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
 static void release_buffers(struct decoder *d)
 {
     struct buffers *b = &d->buf;
-    float *all[] = {b->x,
-                    b->normed,
-                    b->qkv,
-                    b->attn,
-                    b->branch,
-                    b->gate_up,
-                    b->act,
-                    b->rope[ROPE_GLOBAL],
-                    b->rope[ROPE_LOCAL]};
+    float *all[] = {
+        b->x, b->qkv, b->attn, b->branch, b->act, b->rope[ROPE_GLOBAL], b->rope[ROPE_LOCAL],
+    };
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         if (all[i] != NULL) {
             d->backend->ops->buffer_free(d->backend, all[i]);

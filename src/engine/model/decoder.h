@@ -52,4 +52,7 @@ struct decoder_step {
 RC decoder_forward(struct decoder *d, const struct decoder_step *s, const _Atomic bool *cancel,
                    struct err *err);
 
+/* Copies a key/value page to another, in every layer. */
+void decoder_kv_copy(struct decoder *d, uint32_t from_page, uint32_t to_page);
+
 #endif

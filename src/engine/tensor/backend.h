@@ -19,6 +19,7 @@ enum {
     KV_PAGE_TOKENS = 32,
     BACKEND_THREADS_MAX = 256,
     BACKEND_EXPERTS_USED_MAX = 64, /* of one token */
+    BACKEND_LINEARS_MAX = 8,       /* sharing one input */
 };
 
 /* A matrix of n_rows outputs by n_cols inputs, n_experts of them one after the other (1 when it is
@@ -38,13 +39,55 @@ struct vec {
     uint32_t n;
 };
 
+/* NORM_RMS:   x / sqrt(mean(x²) + eps) * weight             (Zhang and Sennrich 2019)
+ * NORM_LAYER: (x - mean) / sqrt(variance + eps) * weight + bias  (Ba et al. 2016) */
+enum norm_kind { NORM_NONE, NORM_RMS, NORM_LAYER };
+
+struct norm {
+    enum norm_kind kind;
+    struct vec weight, bias; /* of the row's width; bias with NORM_LAYER alone, may be absent */
+    float eps;
+};
+
+/* The input of a step: rows of floats, normed on the way in. */
+struct rows_in {
+    const float *x;
+    uint32_t stride; /* floats between rows */
+    struct norm norm;
+};
+
 /* One output of a linear step: out[T, n_rows] = in[T, n_cols] · wᵀ + bias, or += when
  * `accumulate` (residual add). */
 struct linear {
     const struct weight *w;
     struct vec bias;
     float *out;
+    uint32_t out_stride; /* floats between rows of out; 0 = n_rows of w */
     bool accumulate;
+};
+
+enum act_kind {
+    ACT_SILU_MUL, /* silu(gate) * up: SwiGLU */
+    ACT_GELU_MUL, /* gelu_tanh(gate) * up: GeGLU */
+    ACT_OAI_MUL, /* gpt-oss: g = min(gate, 7), u = clamp(up, ±7); g * sigmoid(1.702 g) * (u + 1) */
+    ACT_GELU,    /* gelu_tanh(up), no gate */
+    ACT_GELU_ERF, /* up * (1 + erf(up / sqrt(2))) / 2, no gate */
+    ACT_KINDS
+};
+
+/* Rows first_row … of a weight, with their biases. */
+struct gated_half {
+    const struct weight *w;
+    uint32_t first_row;
+    struct vec bias; /* of the rows used, or absent */
+};
+
+/* out[T, n_rows] = act(gate · in, up · in): a feed-forward network's first half. gate.w is NULL
+ * where the activation takes none. Both may be halves of one matrix. */
+struct gated {
+    struct gated_half gate, up;
+    uint32_t n_rows;
+    enum act_kind act;
 };
 
 enum rope_style { ROPE_NORM, ROPE_NEOX }; /* pairs (2i, 2i+1) / (i, i + n_rot/2) */
@@ -61,42 +104,36 @@ struct kv_table {
     uint32_t n_pages;
 };
 
-/* The batch as attention sees it: token row t is at positions[t] of sequence seq_of[t], and sees
- * positions 0…positions[t] of it. Rows of one sequence are adjacent and ascending. */
+/* The batch as attention sees it: token row t is at positions[t] of sequence seq_of[t]. Rows of one
+ * sequence are adjacent and ascending. */
 struct attn_batch {
     uint32_t n_tokens, n_seqs;
-    const uint32_t *positions; /* [T] */
-    const uint32_t *seq_of;    /* [T], index into seqs */
-    const struct kv_table *seqs;
+    const uint32_t *positions;   /* [T] */
+    const uint32_t *seq_of;      /* [T], index into seqs */
+    const struct kv_table *seqs; /* NULL where nothing is kept */
 };
 
 struct attn {
     uint32_t layer;
     uint32_t n_heads, n_kv_heads, d_head;
+    struct norm q_norm, k_norm; /* of every head before it is rotated; NORM_NONE = none */
+    struct rope rope;           /* n_rot 0 = none */
     float scale;
     float softcap;    /* 0 = none: s = softcap * tanh(s / softcap) */
-    uint32_t window;  /* 0 = none: only positions p with pos - p < window */
+    uint32_t window;  /* 0 = none: only positions p with |pos - p| < window */
     struct vec sinks; /* [H]: one more logit per head in the softmax's denominator */
+    bool causal;      /* a row sees positions up to its own; else all of its sequence */
+};
+
+/* Where a layer's projections lie: q[T, H, D], k and v[T, kv heads, D]. */
+struct qkv {
+    float *q, *k, *v;             /* q and k are normed and rotated in place */
+    uint32_t q_stride, kv_stride; /* floats between rows */
 };
 
 struct kv_shape {
     uint32_t n_layers, n_kv_heads, d_head, n_pages;
     enum dtype type; /* DTYPE_F16 or DTYPE_F32 */
-};
-
-enum act_kind {
-    ACT_SILU_MUL, /* silu(gate) * up: SwiGLU */
-    ACT_GELU_MUL, /* gelu_tanh(gate) * up: GeGLU */
-    ACT_OAI_MUL, /* gpt-oss: g = min(gate, 7), u = clamp(up, ±7); g * sigmoid(1.702 g) * (u + 1) */
-};
-
-/* gate and up are [T, n] with their own row strides (in floats), so that a fused gate‖up matrix
- * needs no copy. */
-struct act {
-    enum act_kind kind;
-    const float *gate, *up;
-    uint32_t gate_stride, up_stride;
-    uint32_t n;
 };
 
 enum moe_gating {
@@ -143,32 +180,32 @@ struct backend_ops {
     enum rc (*kv_alloc)(struct backend *b, const struct kv_shape *shape, void **kv,
                         struct err *err);
     void (*kv_free)(struct backend *b, void *kv);
+    /* Copies a page to another in every layer. */
+    void (*kv_copy)(struct backend *b, void *kv, uint32_t from_page, uint32_t to_page);
 
     /* out[t, :] = row tokens[t] of w, times scale. */
     void (*embed)(struct backend *b, float *out, const struct weight *w, const int32_t *tokens,
                   uint32_t n_tokens, float scale);
-    /* RMS norm of n_rows rows of n_cols: out = in / sqrt(mean(in²) + eps) * weight. in == out is
-     * allowed. Head norms pass n_rows = T * H, n_cols = D. */
-    void (*rms_norm)(struct backend *b, float *out, const float *in, struct vec weight, float eps,
-                     uint32_t n_rows, uint32_t n_cols);
-    /* n_linears weights that share one input (q, k, v; gate, up). in has row stride in_stride. */
+    /* out[T, C] = norm(in[T, C]), C = norm->weight.n. out == in is allowed. */
+    void (*norm)(struct backend *b, float *out, const float *in, const struct norm *norm,
+                 uint32_t n_tokens);
+    /* x[T, C] += norm(y[T, C]) (post-norms). */
+    void (*residual)(struct backend *b, float *x, const float *y, const struct norm *norm,
+                     uint32_t n_tokens);
+    /* n_linears (at most BACKEND_LINEARS_MAX) weights that share one input (q, k, v). */
     void (*linear)(struct backend *b, const struct linear *linears, uint32_t n_linears,
-                   const float *in, uint32_t n_tokens, uint32_t in_stride);
-    /* Rotates x[T, n_heads, d_head] in place; rows are row_stride floats apart. */
-    void (*rope)(struct backend *b, float *x, uint32_t n_tokens, uint32_t n_heads, uint32_t d_head,
-                 uint32_t row_stride, const struct rope *r);
-    /* Stores k, v[T, n_kv_heads, d_head] (row stride kv_stride) in their pages, then
-     * out[T, n_heads * d_head] = attention of q (row stride q_stride) over them. */
-    void (*attention)(struct backend *b, float *out, const float *q, uint32_t q_stride,
-                      const float *k, const float *v, uint32_t kv_stride, void *kv,
+                   const struct rows_in *in, uint32_t n_tokens);
+    /* out[T, g->n_rows]. */
+    void (*gated)(struct backend *b, float *out, const struct gated *g, const struct rows_in *in,
+                  uint32_t n_tokens);
+    /* Norms and rotates q and k, stores k and v in the pages of kv, and attends:
+     * out[T, H * D]. With kv NULL and a->causal false nothing is stored: a row attends to all rows
+     * that the batch has of its sequence, before and behind it. */
+    void (*attention)(struct backend *b, float *out, const struct qkv *qkv, void *kv,
                       const struct attn *a, const struct attn_batch *batch);
-    /* out[T, n] = act(gate, up). */
-    void (*activate)(struct backend *b, float *out, const struct act *a, uint32_t n_tokens);
-    /* out[T, C] += mixture of experts of in[T, C]. */
-    void (*moe)(struct backend *b, float *out, const float *in, const struct moe *m,
+    /* x[T, C] += mixture of experts of in[T, C]; in->x may be x if it is normed. */
+    void (*moe)(struct backend *b, float *x, const struct rows_in *in, const struct moe *m,
                 uint32_t n_tokens);
-    /* x += y over n floats (post-norm residuals). */
-    void (*add)(struct backend *b, float *x, const float *y, size_t n);
 };
 
 struct backend {

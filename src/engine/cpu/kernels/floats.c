@@ -28,11 +28,69 @@ static void rms_norm(float *out, const float *in, const float *weight, float eps
     }
 }
 
-/* ---- gated activations ---- */
+/* In eight lanes, then the rest in order. */
+static void layer_norm(float *out, const float *in, const float *weight, const float *bias,
+                       float eps, uint32_t n)
+{
+    uint32_t whole = n & ~7u;
+    f8 sums = f8_all(0.0f);
+    for (uint32_t i = 0; i < whole; i += 8) {
+        sums += f8_load(in + i);
+    }
+    float mean = f8_sum(sums);
+    for (uint32_t i = whole; i < n; i++) {
+        mean += in[i];
+    }
+    mean /= (float)n;
+    f8 squares = f8_all(0.0f);
+    for (uint32_t i = 0; i < whole; i += 8) {
+        f8 x = f8_load(in + i) - f8_all(mean);
+        squares = f8_fma(x, x, squares);
+    }
+    float variance = f8_sum(squares);
+    for (uint32_t i = whole; i < n; i++) {
+        variance += (in[i] - mean) * (in[i] - mean);
+    }
+    float scale = 1.0f / sqrtf(variance / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++) {
+        float y = (in[i] - mean) * scale * weight[i];
+        out[i] = bias != NULL ? y + bias[i] : y;
+    }
+}
+
+/* ---- activations ---- */
 
 KERN_INLINE f8 sigmoid(f8 x)
 {
     return f8_all(1.0f) / (f8_all(1.0f) + f8_exp(-x));
+}
+
+/* (1 + tanh(z)) / 2 = sigmoid(2 z), z = sqrt(2 / pi) (g + 0.044715 g³) */
+KERN_INLINE f8 gelu(f8 g)
+{
+    f8 z = g + f8_all(0.044715f) * g * g * g;
+    return g * sigmoid(f8_all(2.0f * 0.7978845608028654f) * z);
+}
+
+/* x erfc(-x / sqrt(2)) / 2. For z ≥ 0, erfc(z) = t e^(-z² + P(t)), t = 1 / (1 + z / 2), relative
+ * error below 1.2e-7 (Press et al., Numerical Recipes, §6.2); erfc(-z) = 2 - erfc(z). */
+KERN_INLINE f8 gelu_erf(f8 x)
+{
+    f8 z = f8_max(x, -x) * f8_all(0.7071067811865476f);
+    f8 t = f8_all(1.0f) / (f8_all(1.0f) + f8_all(0.5f) * z);
+    f8 p = f8_all(0.17087277f);
+    p = f8_fma(p, t, f8_all(-0.82215223f));
+    p = f8_fma(p, t, f8_all(1.48851587f));
+    p = f8_fma(p, t, f8_all(-1.13520398f));
+    p = f8_fma(p, t, f8_all(0.27886807f));
+    p = f8_fma(p, t, f8_all(-0.18628806f));
+    p = f8_fma(p, t, f8_all(0.09678418f));
+    p = f8_fma(p, t, f8_all(0.37409196f));
+    p = f8_fma(p, t, f8_all(1.00002368f));
+    p = f8_fma(p, t, f8_all(-1.26551223f));
+    f8 erfc = t * f8_exp(p - z * z);
+    f8 both = f8_select(x > f8_all(0.0f), f8_all(2.0f) - erfc, erfc);
+    return f8_all(0.5f) * x * both;
 }
 
 KERN_INLINE f8 act(enum act_kind kind, f8 g, f8 u)
@@ -40,11 +98,12 @@ KERN_INLINE f8 act(enum act_kind kind, f8 g, f8 u)
     switch (kind) {
     case ACT_SILU_MUL:
         return g * sigmoid(g) * u;
-    case ACT_GELU_MUL: {
-        /* (1 + tanh(z)) / 2 = sigmoid(2 z), z = sqrt(2 / pi) (g + 0.044715 g³) */
-        f8 z = g + f8_all(0.044715f) * g * g * g;
-        return g * sigmoid(f8_all(2.0f * 0.7978845608028654f) * z) * u;
-    }
+    case ACT_GELU_MUL:
+        return gelu(g) * u;
+    case ACT_GELU:
+        return gelu(u);
+    case ACT_GELU_ERF:
+        return gelu_erf(u);
     default: /* ACT_OAI_MUL */
         g = f8_min(g, f8_all(7.0f));
         u = f8_min(f8_max(u, f8_all(-7.0f)), f8_all(7.0f));
@@ -77,6 +136,14 @@ static void activate(enum act_kind kind, float *out, const float *gate, const fl
     case ACT_OAI_MUL:
         act_row(ACT_OAI_MUL, out, gate, up, n);
         break;
+    case ACT_GELU:
+        act_row(ACT_GELU, out, up, up, n);
+        break;
+    case ACT_GELU_ERF:
+        act_row(ACT_GELU_ERF, out, up, up, n);
+        break;
+    case ACT_KINDS:
+        break;
     }
 }
 
@@ -94,6 +161,21 @@ static void axpy(float *x, const float *y, float scale, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         x[i] += scale * y[i];
     }
+}
+
+/* Eight lanes, then the rest in order. */
+static float dot(const float *x, const float *y, uint32_t n)
+{
+    uint32_t whole = n & ~7u;
+    f8 lanes = f8_all(0.0f);
+    for (uint32_t i = 0; i < whole; i += 8) {
+        lanes = f8_fma(f8_load(x + i), f8_load(y + i), lanes);
+    }
+    float sum = f8_sum(lanes);
+    for (uint32_t i = whole; i < n; i++) {
+        sum += x[i] * y[i];
+    }
+    return sum;
 }
 
 /* ---- rotations (Su et al. 2021) ---- */
@@ -135,9 +217,11 @@ static uint64_t stream(const unsigned char *at, size_t n)
 extern const struct kern_float_table KERN_NAME(kern_floats);
 const struct kern_float_table KERN_NAME(kern_floats) = {
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .activate = activate,
     .add = add,
     .axpy = axpy,
+    .dot = dot,
     .rope = rope,
     .stream = stream,
 };

@@ -7,3 +7,9 @@ uint64_t hash_bytes(const void *bytes, size_t n)
 {
     return XXH3_64bits(bytes, n);
 }
+
+struct hash128 hash128_bytes(const void *bytes, size_t n, uint64_t seed)
+{
+    XXH128_hash_t h = XXH3_128bits_withSeed(bytes, n, seed);
+    return (struct hash128){h.low64, h.high64};
+}

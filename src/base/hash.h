@@ -6,6 +6,18 @@
 
 uint64_t hash_bytes(const void *bytes, size_t n);
 
+struct hash128 {
+    uint64_t lo, hi;
+};
+
+/* Hashes that differ for every seed, so that nobody can prepare two inputs that meet. */
+struct hash128 hash128_bytes(const void *bytes, size_t n, uint64_t seed);
+
+static inline bool hash128_eq(struct hash128 a, struct hash128 b)
+{
+    return a.lo == b.lo && a.hi == b.hi;
+}
+
 static inline uint64_t hash_str(struct str s)
 {
     return hash_bytes(s.ptr, s.len);

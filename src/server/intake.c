@@ -107,6 +107,7 @@ static void intake_job_params(const struct request *r, struct job_params *out,
         .n_stops = g->n_stops,
         .stop_tokens = stop_tokens,
         .n_stop_tokens = g->n_stop_tokens,
+        .tenant = str_from(r->link.tenant),
     };
     if (!s->has_seed) {
         crypto_random(&out->sample.seed, sizeof(out->sample.seed));

@@ -59,10 +59,12 @@ enum rc job_create(struct job **out, const struct job_params *params, void *read
         job_copy(params->stop_tokens, params->n_stop_tokens, sizeof(*params->stop_tokens));
     p->sample.biases =
         job_copy(params->sample.biases, params->sample.n_biases, sizeof(*params->sample.biases));
+    char *tenant = job_copy(params->tenant.ptr, params->tenant.len, 1);
+    p->tenant = str_make(tenant, params->tenant.len);
     for (unsigned i = 0; i < 2; i++) {
         buf_init(&j->sides[i].text, SIZE_MAX / 2);
     }
-    if (p->prompt == NULL || p->stops == NULL || p->stop_tokens == NULL ||
+    if (p->prompt == NULL || tenant == NULL || p->stops == NULL || p->stop_tokens == NULL ||
         p->sample.biases == NULL) {
         job_destroy(j);
         return err_set(err, RC_NOMEM, "out of memory for a request");
@@ -83,6 +85,7 @@ void job_destroy(struct job *j)
     }
     mem_free((void *)(uintptr_t)j->params.prompt);
     mem_free((void *)(uintptr_t)j->params.stops);
+    mem_free((void *)(uintptr_t)j->params.tenant.ptr);
     mem_free((void *)(uintptr_t)j->params.stop_tokens);
     mem_free((void *)(uintptr_t)j->params.sample.biases);
     pthread_mutex_destroy(&j->lock);
@@ -112,6 +115,7 @@ bool job_take(struct job *j, struct job_update *out)
         .n_tokens = side->n_tokens,
         .n_prompt = j->params.n_prompt,
         .n_output = j->n_output,
+        .n_cached = j->n_cached,
         .finish = j->finish,
         .err = j->finish == JOB_FAILED ? &j->err : NULL,
         .first_token_ns = j->first_token_ns,
@@ -129,6 +133,13 @@ static void job_queue(struct job *j, struct ring *updates)
         bool pushed = ring_push(updates, j);
         ASSERT(pushed);
     }
+}
+
+void job_set_cached(struct job *j, uint32_t n_tokens)
+{
+    pthread_mutex_lock(&j->lock);
+    j->n_cached = n_tokens;
+    pthread_mutex_unlock(&j->lock);
 }
 
 static void job_add_tokens(struct job_side *side, const struct job_token *tokens, uint32_t n)

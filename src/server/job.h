@@ -30,6 +30,7 @@ struct job_params {
     struct sample_params sample; /* biases are copied */
     const struct str *stops;     /* copied */
     uint32_t n_stops;
+    struct str tenant; /* copied; requests of one tenant share their prefixes; may be empty */
     const int32_t *stop_tokens; /* copied; end the answer and are not shown */
     uint32_t n_stop_tokens;
     bool show_special; /* control tokens appear as text */
@@ -49,6 +50,7 @@ struct job_update {
     const struct job_token *tokens; /* only with sample.want_logprob */
     uint32_t n_tokens;
     uint32_t n_prompt, n_output; /* so far; n_output counts every sampled token */
+    uint32_t n_cached;           /* of the prompt, found in the prefix cache */
     enum job_finish finish;
     const struct err *err;   /* JOB_FAILED */
     uint64_t first_token_ns; /* monotonic; 0 = none yet */

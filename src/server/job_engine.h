@@ -24,7 +24,7 @@ struct job {
     pthread_mutex_t lock; /* guards the rest */
     struct job_side sides[2];
     unsigned filling; /* index of the engine's side */
-    uint32_t n_output;
+    uint32_t n_output, n_cached;
     enum job_finish finish;
     bool queued; /* stands in the ring of updates */
     bool paused; /* too much was pending at the last put; cleared by the take */
@@ -41,6 +41,8 @@ struct job_news {
     uint64_t now_ns;
 };
 
+/* Engine thread: how much of the prompt need not be computed; before the first news. */
+void job_set_cached(struct job *j, uint32_t n_tokens);
 /* Reader, through step_take: moves what is new out. True when the sequence has paused for it. */
 bool job_take(struct job *j, struct job_update *out);
 /* Engine thread. False when the reader is behind: pause the sequence. */

@@ -69,11 +69,13 @@ static enum api_finish reply_finish(enum job_finish finish)
     return API_FINISH_NONE;
 }
 
+/* A prompt counts once however many choices it has: so does what the first of them found. */
 static struct api_usage reply_usage(const struct request *r)
 {
     struct api_usage usage = {.prompt_tokens = r->n_prompt_tokens};
     for (uint32_t i = 0; i < r->n_choices; i++) {
         usage.completion_tokens += r->choices[i].n_output;
+        usage.cached_tokens += i % r->gen->n == 0 ? r->choices[i].n_cached : 0;
     }
     return usage;
 }
@@ -321,6 +323,7 @@ void reply_update(struct choice *c)
     step_take(r->server->step, c->job, &u);
     c->waiting = false;
     c->n_output = u.n_output;
+    c->n_cached = u.n_cached;
     c->finish = reply_finish(u.finish);
     if (alive && u.finish == JOB_FAILED) {
         reply_fail(r, u.err);

@@ -24,7 +24,7 @@ struct choice {
     enum api_finish finish;
     struct buf text;  /* whole replies: all text so far */
     uint32_t n_chars; /* of echo and of the tokens told so far: the next one's text_offset */
-    uint32_t n_output;
+    uint32_t n_output, n_cached;
     /* whole replies with logprobs: kept until the end */
     struct job_token *tokens;
     uint32_t n_tokens, n_room;

@@ -12,11 +12,13 @@ static enum rc seq_fill(struct seq *q, const struct engine *engine, struct err *
     uint32_t n_pages_max = (n_tokens_max + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
     q->tokens = mem_try_zalloc_array(n_tokens_max, sizeof(*q->tokens));
     q->sched.page_ids = mem_try_zalloc_array(n_pages_max, sizeof(*q->sched.page_ids));
-    if (q->tokens == NULL || q->sched.page_ids == NULL) {
+    q->sched.keys = mem_try_zalloc_array(n_pages_max, sizeof(*q->sched.keys));
+    if (q->tokens == NULL || q->sched.page_ids == NULL || q->sched.keys == NULL) {
         return err_set(err, RC_NOMEM, "out of memory for a sequence of %u tokens", n_tokens_max);
     }
     q->sched.n_pages_max = n_pages_max;
     q->sched.n_tokens = p->n_prompt;
+    q->sched.tokens = q->tokens;
     memcpy(q->tokens, p->prompt, p->n_prompt * sizeof(*q->tokens));
     enum rc rc = sampler_create(&q->sampler, engine_vocab(engine), &p->sample, err);
     if (rc != RC_OK) {
@@ -56,5 +58,6 @@ void seq_destroy(struct seq *q)
     sampler_destroy(q->sampler);
     mem_free(q->tokens);
     mem_free(q->sched.page_ids);
+    mem_free(q->sched.keys);
     mem_free(q);
 }

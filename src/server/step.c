@@ -9,6 +9,7 @@
 #include <semaphore.h>
 
 #include "base/assert.h"
+#include "base/crypto.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "server/batch.h"
@@ -22,6 +23,7 @@ enum {
 struct model {
     struct engine *engine;
     struct kv_pages pages;
+    struct prefix prefix;
     struct sched sched;
     struct batch batch;
     struct sched_row *rows; /* room for running_max */
@@ -40,6 +42,7 @@ struct step {
     _Atomic bool stopping;
     bool news; /* engine thread: something was put since the last wake */
     _Atomic uint64_t n_steps, n_prompt_tokens, n_output_tokens, n_preempted, last_step_ns;
+    _Atomic uint64_t n_looked_up_tokens, n_hit_tokens;
     _Atomic uint32_t n_running, n_waiting, n_pages_used, n_pages_total;
 };
 
@@ -88,7 +91,10 @@ enum rc step_add_model(struct step *s, struct model **out, struct engine *engine
     m->engine = engine;
     m->rows = mem_zalloc_array(conf.running_max, sizeof(*m->rows));
     kv_pages_init(&m->pages, info->kv_pages);
-    sched_init(&m->sched, &conf, &m->pages);
+    struct prefix_conf prefix = {.on = !s->conf.no_prefix_cache};
+    crypto_random(&prefix.seed, sizeof(prefix.seed));
+    prefix_init(&m->prefix, &prefix, &m->pages);
+    sched_init(&m->sched, &conf, &m->pages, &m->prefix);
     list_init(&m->live);
     atomic_fetch_add(&s->n_pages_total, info->kv_pages);
     s->models[s->n_models++] = m;
@@ -121,6 +127,9 @@ static void step_take_job(struct step *s, struct job *job)
     struct seq *q = NULL;
     struct err err = {0};
     enum rc rc = seq_create(&q, job, m->engine, &err);
+    if (rc == RC_OK) {
+        q->sched.root = prefix_root(&m->prefix, job->params.tenant);
+    }
     if (rc == RC_OK && !sched_submit(&m->sched, &q->sched)) {
         rc = err_set(&err, RC_OVERLOADED, "too many requests are waiting");
         seq_destroy(q);
@@ -160,6 +169,9 @@ static void step_look_at_jobs(struct step *s, struct model *m)
 static void step_sample(struct step *s, struct model *m, struct seq *q, float *logits)
 {
     struct sample_result sampled;
+    if (q->n_output == 0) {
+        job_set_cached(q->job, q->sched.n_hit);
+    }
     sampler_next(q->sampler, logits, &sampled);
     q->tokens[q->sched.n_tokens++] = sampled.token;
     q->n_output++;
@@ -196,6 +208,7 @@ static bool step_run(struct step *s, struct model *m)
     struct err err = {0};
     if (engine_forward(m->engine, b, &s->stopping, &err) != RC_OK) {
         step_fail_all(s, m, &err);
+        prefix_clear(&m->prefix);
         return true;
     }
     sched_done(&m->sched, m->rows, n);
@@ -219,18 +232,22 @@ static void step_publish(struct step *s)
     uint32_t running = 0;
     uint32_t waiting = 0;
     uint32_t used = 0;
-    uint64_t preempted = 0;
+    struct sched_counts counts = {0};
     for (uint32_t i = 0; i < s->n_models; i++) {
         const struct model *m = s->models[i];
         running += sched_n_running(&m->sched);
         waiting += sched_n_waiting(&m->sched);
-        preempted += sched_n_preempted(&m->sched);
+        counts.n_preempted += sched_counts(&m->sched)->n_preempted;
+        counts.n_looked_up_tokens += sched_counts(&m->sched)->n_looked_up_tokens;
+        counts.n_hit_tokens += sched_counts(&m->sched)->n_hit_tokens;
         used += kv_pages_total(&m->pages) - kv_pages_left(&m->pages);
     }
     atomic_store_explicit(&s->n_running, running, memory_order_relaxed);
     atomic_store_explicit(&s->n_waiting, waiting, memory_order_relaxed);
     atomic_store_explicit(&s->n_pages_used, used, memory_order_relaxed);
-    atomic_store_explicit(&s->n_preempted, preempted, memory_order_relaxed);
+    atomic_store_explicit(&s->n_preempted, counts.n_preempted, memory_order_relaxed);
+    atomic_store_explicit(&s->n_looked_up_tokens, counts.n_looked_up_tokens, memory_order_relaxed);
+    atomic_store_explicit(&s->n_hit_tokens, counts.n_hit_tokens, memory_order_relaxed);
     if (s->news) {
         s->news = false;
         s->conf.wake(s->conf.wake_ctx);
@@ -290,6 +307,7 @@ void step_destroy(struct step *s)
     for (uint32_t i = 0; i < s->n_models; i++) {
         struct model *m = s->models[i];
         sched_deinit(&m->sched);
+        prefix_deinit(&m->prefix);
         kv_pages_deinit(&m->pages);
         batch_deinit(&m->batch);
         mem_free(m->rows);
@@ -350,6 +368,8 @@ void step_stats(const struct step *s, struct step_stats *out)
         .n_prompt_tokens = atomic_load_explicit(&s->n_prompt_tokens, memory_order_relaxed),
         .n_output_tokens = atomic_load_explicit(&s->n_output_tokens, memory_order_relaxed),
         .n_preempted = atomic_load_explicit(&s->n_preempted, memory_order_relaxed),
+        .n_looked_up_tokens = atomic_load_explicit(&s->n_looked_up_tokens, memory_order_relaxed),
+        .n_hit_tokens = atomic_load_explicit(&s->n_hit_tokens, memory_order_relaxed),
         .n_running = atomic_load_explicit(&s->n_running, memory_order_relaxed),
         .n_waiting = atomic_load_explicit(&s->n_waiting, memory_order_relaxed),
         .kv_pages_used = atomic_load_explicit(&s->n_pages_used, memory_order_relaxed),

@@ -20,6 +20,7 @@ struct step_conf {
     uint32_t running_max;      /* sequences decoded together, per model; 0 = 16 */
     uint32_t waiting_max;      /* jobs in line, per model; 0 = 256 */
     uint32_t prefill_rows_max; /* prompt rows beside decoding sequences; 0 = 64 */
+    bool no_prefix_cache;
     /* Called on the engine thread when step_next has something new; must not block. */
     void (*wake)(void *ctx);
     void *wake_ctx;
@@ -53,6 +54,7 @@ void step_take(struct step *s, struct job *j, struct job_update *out);
 
 struct step_stats {
     uint64_t n_steps, n_prompt_tokens, n_output_tokens, n_preempted;
+    uint64_t n_looked_up_tokens, n_hit_tokens; /* in the prefix cache */
     uint32_t n_running, n_waiting, kv_pages_used, kv_pages_total;
     uint64_t last_step_ns; /* monotonic time when the last step ended */
 };

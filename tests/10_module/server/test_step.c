@@ -24,7 +24,7 @@ struct rig {
 struct answer {
     struct job *job;
     struct buf text;
-    uint32_t n_output, n_tokens;
+    uint32_t n_output, n_tokens, n_prompt, n_cached;
     enum job_finish finish;
 };
 
@@ -95,6 +95,8 @@ static void rig_finish(struct rig *r, uint32_t n)
         step_take(r->step, job, &u);
         buf_add_str(&a->text, u.text);
         a->n_output = u.n_output;
+        a->n_prompt = u.n_prompt;
+        a->n_cached = u.n_cached;
         a->n_tokens += u.n_tokens;
         a->finish = u.finish;
         if (u.finish != JOB_RUNNING) {
@@ -147,6 +149,49 @@ static void jobs_together_say_what_they_say_alone(void **state)
         buf_deinit(&alone[i].text);
         buf_deinit(&together[i].text);
     }
+    rig_close(&r);
+}
+
+/* Some 90 tokens. */
+static const char long_prompt[] =
+    "Once upon a time there was a little fox who lived in the garden behind the old house. Every "
+    "day the fox went to the river to see the boat. One day the boat was gone and the fox was "
+    "very sad. Mia and Tom came to the garden and they saw the fox. They wanted to help the fox "
+    "find the boat, and so they all went to the river and looked and looked";
+
+static void a_prefix_is_computed_once(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer first, again[3], stranger;
+    struct step_stats before, after;
+    rig_open(&r, 64, 8);
+    struct job_params p = greedy(12);
+    p.tenant = STR_LIT("a");
+    p.sample.ignore_eos = true;
+    rig_submit(&r, &first, long_prompt, p);
+    rig_finish(&r, 1);
+    assert_int_equal(first.n_cached, 0);
+    assert_true(first.n_prompt > 64);
+    step_stats(r.step, &before);
+    for (int i = 0; i < 3; i++) {
+        rig_submit(&r, &again[i], long_prompt, p);
+    }
+    p.tenant = STR_LIT("b");
+    rig_submit(&r, &stranger, long_prompt, p);
+    rig_finish(&r, 4);
+    step_stats(r.step, &after);
+    assert_int_equal(stranger.n_cached, 0);
+    assert_string_equal(stranger.text.ptr, first.text.ptr);
+    for (int i = 0; i < 3; i++) {
+        assert_true(again[i].n_cached >= 64);
+        assert_string_equal(again[i].text.ptr, first.text.ptr);
+        buf_deinit(&again[i].text);
+    }
+    assert_int_equal(after.n_hit_tokens - before.n_hit_tokens, 3 * again[0].n_cached);
+    assert_int_equal(after.kv_pages_used, 0);
+    buf_deinit(&stranger.text);
+    buf_deinit(&first.text);
     rig_close(&r);
 }
 
@@ -290,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_together_say_what_they_say_alone),
+        cmocka_unit_test(a_prefix_is_computed_once),
         cmocka_unit_test(too_few_pages_only_cost_time),
         cmocka_unit_test(a_stop_string_ends_the_answer_before_it),
         cmocka_unit_test(every_shown_token_has_its_logprob),

@@ -25,7 +25,9 @@ struct team {
     /* Words that different threads write lie on different cache lines. */
     _Atomic uint32_t generation ALIGNED(CACHE_LINE_BYTES);
     _Atomic uint32_t n_running ALIGNED(CACHE_LINE_BYTES);
-    _Atomic uint32_t next_item ALIGNED(CACHE_LINE_BYTES);
+    _Atomic uint32_t n_arrived ALIGNED(CACHE_LINE_BYTES); /* at the barrier */
+    _Atomic uint32_t barrier ALIGNED(CACHE_LINE_BYTES);   /* how many were passed */
+    _Atomic uint32_t n_waiting;                           /* asleep at the barrier */
     _Atomic uint32_t n_sleeping ALIGNED(CACHE_LINE_BYTES);
     _Atomic uint32_t caller_sleeping;
     _Atomic bool stopping;
@@ -35,6 +37,7 @@ struct team {
     void *ctx;
 
     uint32_t n_threads;
+    struct team_counts counts;
     int caller_cpu; /* -1 = not pinned */
     pthread_t caller;
     bool caller_pinned;
@@ -215,37 +218,78 @@ void team_run(struct team *t, team_fn fn, void *ctx)
         atomic_store_explicit(&t->n_running, t->n_threads - 1, memory_order_relaxed);
         fork_workers(t);
     }
+    t->counts.n_forks++;
     fn(ctx, 0);
     join_workers(t);
 }
 
+void team_barrier(struct team *t)
+{
+    if (t->n_threads == 1) {
+        return;
+    }
+    uint32_t passed = atomic_load_explicit(&t->barrier, memory_order_acquire);
+    if (atomic_fetch_add(&t->n_arrived, 1) + 1 < t->n_threads) {
+        (void)wait_change(&t->barrier, passed, &t->n_waiting);
+        return;
+    }
+    atomic_store_explicit(&t->n_arrived, 0, memory_order_relaxed);
+    t->counts.n_barriers++; /* whoever is the last to come; the word `barrier` hands it on */
+    atomic_fetch_add(&t->barrier, 1);
+    if (atomic_load(&t->n_waiting) != 0) {
+        futex_wake(&t->barrier, TEAM_THREADS_MAX);
+    }
+}
+
+struct team_counts team_counts(const struct team *t)
+{
+    return t->counts;
+}
+
+/* ---- items ---- */
+
+void team_items_init(struct team_items *items, const struct team *t, uint32_t n_items)
+{
+    ASSERT(n_items < UINT32_MAX - TEAM_THREADS_MAX);
+    items->n_items = n_items;
+    items->n_own = t->n_threads > 1 ? n_items / t->n_threads * 3 / 4 : n_items;
+    atomic_store_explicit(&items->next, items->n_own * t->n_threads, memory_order_relaxed);
+}
+
+struct team_cursor team_items_begin(struct team_items *items, uint32_t thread)
+{
+    uint32_t first = thread * items->n_own;
+    return (struct team_cursor){items, first, first + items->n_own};
+}
+
+bool team_items_next(struct team_cursor *c, uint32_t *item)
+{
+    if (c->at < c->end) {
+        *item = c->at++;
+        return true;
+    }
+    *item = atomic_fetch_add_explicit(&c->items->next, 1, memory_order_relaxed);
+    return *item < c->items->n_items;
+}
+
 struct item_job {
-    struct team *team;
     team_item_fn fn;
     void *ctx;
-    uint32_t n_items;
-    uint32_t n_own; /* items that each thread has to itself */
+    struct team_items items;
 };
 
 static void run_items(void *ctx, uint32_t thread)
 {
-    const struct item_job *job = ctx;
-    uint32_t first = thread * job->n_own;
-    for (uint32_t i = first; i < first + job->n_own; i++) {
-        job->fn(job->ctx, thread, i);
-    }
-    for (;;) {
-        uint32_t i = atomic_fetch_add_explicit(&job->team->next_item, 1, memory_order_relaxed);
-        if (i >= job->n_items) {
-            return;
-        }
-        job->fn(job->ctx, thread, i);
+    struct item_job *job = ctx;
+    struct team_cursor cursor = team_items_begin(&job->items, thread);
+    uint32_t item;
+    while (team_items_next(&cursor, &item)) {
+        job->fn(job->ctx, thread, item);
     }
 }
 
 void team_for(struct team *t, uint32_t n_items, team_item_fn fn, void *ctx)
 {
-    ASSERT(n_items < UINT32_MAX - TEAM_THREADS_MAX);
     if (n_items == 1 || t->n_threads == 1) {
         pin_caller(t);
         for (uint32_t i = 0; i < n_items; i++) {
@@ -253,8 +297,7 @@ void team_for(struct team *t, uint32_t n_items, team_item_fn fn, void *ctx)
         }
         return;
     }
-    struct item_job job = {.team = t, .fn = fn, .ctx = ctx, .n_items = n_items};
-    job.n_own = n_items / t->n_threads * 3 / 4;
-    atomic_store_explicit(&t->next_item, job.n_own * t->n_threads, memory_order_relaxed);
+    struct item_job job = {.fn = fn, .ctx = ctx};
+    team_items_init(&job.items, t, n_items);
     team_run(t, run_items, &job);
 }

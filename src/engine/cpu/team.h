@@ -9,6 +9,9 @@
 #ifndef ENGINE_CPU_TEAM_H
 #define ENGINE_CPU_TEAM_H
 
+#include <stdatomic.h>
+
+#include "base/compiler.h"
 #include "engine/tensor/backend.h"
 
 enum { TEAM_THREADS_MAX = BACKEND_THREADS_MAX, TEAM_SPIN_NS = 40000 };
@@ -27,9 +30,47 @@ uint32_t team_n_threads(const struct team *t);
 typedef void (*team_fn)(void *ctx, uint32_t thread);
 void team_run(struct team *t, team_fn fn, void *ctx);
 
-/* fn(ctx, thread, item) once for every item in [0, n_items). Each thread has a contiguous three
- * quarters of its share to itself; the rest is taken one by one by whoever is free. */
+/* Inside team_run, called by every thread the same number of times: none goes on before all have
+ * come. What a thread wrote before is seen by all behind it. Spins TEAM_SPIN_NS, then sleeps. */
+void team_barrier(struct team *t);
+
+/* Items of one loop inside team_run, shared out: each thread has a contiguous three quarters of its
+ * share to itself; the rest is taken one by one by whoever is free. Plain memory of the job,
+ * made ready before the fork, or by one thread before a barrier. */
+struct team_items {
+    /* private */
+    _Atomic uint32_t next ALIGNED(CACHE_LINE_BYTES);
+    uint32_t n_items, n_own;
+};
+
+void team_items_init(struct team_items *items, const struct team *t, uint32_t n_items);
+
+static inline uint32_t team_items_count(const struct team_items *items)
+{
+    return items->n_items;
+}
+
+/* One thread's way through the items. Items are got in ascending order. */
+struct team_cursor {
+    /* private */
+    struct team_items *items;
+    uint32_t at, end;
+};
+
+struct team_cursor team_items_begin(struct team_items *items, uint32_t thread);
+/* The next item that is this thread's; false when none is left. */
+bool team_items_next(struct team_cursor *c, uint32_t *item);
+
+/* fn(ctx, thread, item) once for every item in [0, n_items), in a team_run of its own, shared out
+ * as above. */
 typedef void (*team_item_fn)(void *ctx, uint32_t thread, uint32_t item);
 void team_for(struct team *t, uint32_t n_items, team_item_fn fn, void *ctx);
+
+/* How often this team was forked, and met at a barrier, since it was made. */
+struct team_counts {
+    uint64_t n_forks, n_barriers;
+};
+
+struct team_counts team_counts(const struct team *t);
 
 #endif

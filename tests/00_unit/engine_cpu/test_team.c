@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/mem.h"
 #include "engine/cpu/team.h"
 
 enum { ITEMS_MAX = 1000 };
@@ -110,13 +111,101 @@ static void too_many_threads_are_refused(void **state)
     team_destroy(NULL);
 }
 
+/* Each thread writes its place, and behind the barrier reads all others'. */
+enum { ROUNDS = 60 };
+
+struct meeting {
+    struct team *team;
+    uint32_t place[8];
+};
+
+static void meet(void *ctx, uint32_t thread)
+{
+    struct meeting *m = ctx;
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        m->place[thread] = round;
+        if (round % 20 == 7 && thread == round % team_n_threads(m->team)) {
+            sleep_ms(1); /* the others have gone to sleep */
+        }
+        team_barrier(m->team);
+        for (uint32_t i = 0; i < team_n_threads(m->team); i++) {
+            assert_int_equal(m->place[i], round);
+        }
+        team_barrier(m->team);
+    }
+}
+
+static void all_meet_at_a_barrier(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 4; n++) {
+        struct meeting m = {.team = open_team(n, false)};
+        team_run(m.team, meet, &m);
+        team_run(m.team, meet, &m);
+        struct team_counts counts = team_counts(m.team);
+        assert_int_equal(counts.n_forks, 2);
+        assert_int_equal(counts.n_barriers, n > 1 ? 4 * ROUNDS : 0);
+        team_destroy(m.team);
+    }
+}
+
+/* Two loops in one run, the second's length decided between two barriers. */
+struct loops {
+    struct team *team;
+    struct team_items first, second;
+    uint32_t done[2][ITEMS_MAX];
+};
+
+static void run_loop(struct team_items *items, uint32_t thread, uint32_t *done)
+{
+    struct team_cursor cursor = team_items_begin(items, thread);
+    uint32_t item, before = 0;
+    bool any = false;
+    while (team_items_next(&cursor, &item)) {
+        assert_true(!any || item > before);
+        before = item;
+        any = true;
+        done[item]++;
+    }
+}
+
+static void run_loops(void *ctx, uint32_t thread)
+{
+    struct loops *l = ctx;
+    run_loop(&l->first, thread, l->done[0]);
+    if (thread == 0) {
+        team_items_init(&l->second, l->team, team_items_count(&l->first) / 2 + 1);
+    }
+    team_barrier(l->team);
+    run_loop(&l->second, thread, l->done[1]);
+}
+
+static void loops_share_a_run(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 4; n++) {
+        for (uint32_t n_items = 0; n_items < ITEMS_MAX; n_items = n_items * 3 + 1) {
+            struct loops *l = mem_try_aligned(CACHE_LINE_BYTES, sizeof(*l));
+            assert_non_null(l);
+            l->team = open_team(n, false);
+            team_items_init(&l->first, l->team, n_items);
+            team_run(l->team, run_loops, l);
+            for (uint32_t i = 0; i < ITEMS_MAX; i++) {
+                assert_int_equal(l->done[0][i], i < n_items);
+                assert_int_equal(l->done[1][i], i < n_items / 2 + 1);
+            }
+            team_destroy(l->team);
+            mem_free(l);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_thread_runs_once),
-        cmocka_unit_test(each_item_runs_once),
-        cmocka_unit_test(the_tail_is_stolen),
-        cmocka_unit_test(too_many_threads_are_refused),
+        cmocka_unit_test(each_thread_runs_once), cmocka_unit_test(each_item_runs_once),
+        cmocka_unit_test(the_tail_is_stolen),    cmocka_unit_test(too_many_threads_are_refused),
+        cmocka_unit_test(all_meet_at_a_barrier), cmocka_unit_test(loops_share_a_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,21 @@
-# Kernels: every file of src/engine/cpu/kernels is compiled once per instruction set, with its name
-# in the macro ISA. The set is chosen at run time (src/engine/cpu/kernels.c).
+# Kernels: files of src/engine/cpu/kernels are compiled once per instruction set, with its name in
+# the macro ISA. The set is chosen at run time (src/engine/cpu/kernels.c). A set compiles the files
+# that gain by it (ISA_FILES_x) and borrows the other tables from a lesser set.
 ISA_SRC   := $(sort $(wildcard src/engine/cpu/kernels/*.c))
 ISA_NAMES := generic
-ISA_FLAGS_generic :=
-ISA_FLAGS_avx2    := -mavx2 -mfma -mf16c
+ISA_FLAGS_generic  :=
+ISA_FILES_generic  := $(ISA_SRC)
+ISA_FLAGS_avx2     := -mavx2 -mfma -mf16c
+ISA_FILES_avx2     := $(ISA_SRC)
+ISA_FLAGS_avx2vnni := $(ISA_FLAGS_avx2) -mavxvnni
+ISA_FILES_avx2vnni := $(filter %/panel_32.c %/panel_k.c,$(ISA_SRC))
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)
-ISA_NAMES += avx2
+ISA_NAMES += avx2 avx2vnni
 endif
 # Kernels are arithmetic in loops: -O3 unrolls them. Vectors wider than the set's registers are
 # split by the compiler, and never passed outside a file: the ABI note does not matter.
 ISA_OPT   := $(if $(filter -O2,$(OPT)),-O3,) -Wno-psabi
-ISA_OBJ   := $(foreach isa,$(ISA_NAMES),$(ISA_SRC:src/%.c=$(BUILD)/obj/%.$(isa).o))
+ISA_OBJ   := $(foreach isa,$(ISA_NAMES),$(ISA_FILES_$(isa):src/%.c=$(BUILD)/obj/%.$(isa).o))
 
 define isa_rule
 $(BUILD)/obj/engine/cpu/kernels/%.$(1).o: src/engine/cpu/kernels/%.c

@@ -9,8 +9,10 @@
  * of a block (scaled by the integer scale of their run), q those of the activations, both exact:
  *     acc = fmaf(d_w * d_a, (float)Σ w q, acc)           for each block in the order of columns,
  *     acc = fmaf(m_w * d_a, (float)Σ min Σ q, acc)       then, in types that have a minimum.
- * Blocks are of 32 columns (KERN_Q32) or 256 (KERN_Q256). Float weights: lane i mod 8 sums its
- * columns by fmaf in order; ((0+4)+(2+6))+((1+5)+(3+7)) is the sum of the lanes. */
+ * Blocks are of 32 columns (KERN_Q32) or 256 (KERN_Q256). Float weights by rows (kern_tile): lane
+ * i mod 8 sums its columns by fmaf in order; ((0+4)+(2+6))+((1+5)+(3+7)) is the sum of the lanes.
+ * Float weights in panels (kern_gemm): acc = fmaf(w, x, acc) in the order of columns; BF16 with
+ * AVX512-BF16 instead rounds x to BF16 and adds two products at a time, for any number of rows. */
 #ifndef ENGINE_CPU_KERNELS_H
 #define ENGINE_CPU_KERNELS_H
 
@@ -62,14 +64,37 @@ enum { KERN_TILE_ROWS = 32, KERN_SCRATCH_BYTES = 64 * 1024 };
 typedef void (*kern_dot_fn)(const struct kern_tile *tile, const struct kern_rows *a);
 /* For many tokens: unpacks weights into `scratch` (KERN_SCRATCH_BYTES, 64-byte aligned) and uses
  * each for all tokens. At most KERN_TILE_ROWS rows. Needs a->q16. Same bits as dot. */
-typedef void (*kern_gemm_fn)(const struct kern_tile *tile, const struct kern_rows *a,
-                             void *scratch);
+typedef void (*kern_tile_gemm_fn)(const struct kern_tile *tile, const struct kern_rows *a,
+                                  void *scratch);
 
 struct kern_linear_type {
     enum kern_form form;
     kern_dot_fn dot;
-    kern_gemm_fn gemm;        /* NULL: dot serves every number of tokens */
+    kern_tile_gemm_fn gemm;   /* NULL: dot serves every number of tokens */
     uint32_t gemm_tokens_min; /* from here on gemm is faster */
+};
+
+/* ---- linear over packed panels ---- */
+
+/* One or two panels (pack.h) of 16 outputs each, of one type and width; the two may belong to
+ * different weights. For row t of the activations and output i of panel p
+ *     out[p][t * out_stride + i] = panel p, row i · row t,
+ * all sixteen written, the padding of a last panel too (its products are 0, or NaN under an
+ * infinite scale). Any number of rows; bits do not depend on it, nor on the partner panel. */
+struct kern_gemm {
+    const unsigned char *panel[2]; /* 64-byte aligned; [1] may be NULL: one panel */
+    const unsigned char *next[2];  /* the panels worked on after these, prefetched; may be NULL */
+    uint32_t n_cols;
+    float *out[2]; /* at any address; [1] is ignored without a second panel */
+    size_t out_stride;
+    void *scratch; /* KERN_SCRATCH_BYTES of this thread alone, 64-byte aligned */
+};
+
+typedef void (*kern_gemm_fn)(const struct kern_gemm *g, const struct kern_rows *a);
+
+/* One table per family of types and instruction set; NULL for types of other families. */
+struct kern_gemm_table {
+    kern_gemm_fn gemm[DTYPE_NUMBER_MAX];
 };
 
 /* ---- attention ---- */
@@ -130,7 +155,14 @@ struct kernels {
     const struct kern_linear_table *linear;
     const struct kern_attend_table *attend;
     const struct kern_float_table *floats;
+    /* Packed weights: blocks of 32, blocks of 256, floats. Use kernels_gemm. */
+    const struct kern_gemm_table *gemm_32, *gemm_k, *gemm_float;
 };
+
+/* What activations a weight of this type takes, and the kernel that multiplies its panels; every
+ * dtype has one. */
+enum kern_form kernels_form(enum dtype type);
+kern_gemm_fn kernels_gemm(const struct kernels *k, enum dtype type);
 
 /* The best set that this machine runs, or the named one for tests and comparisons; NULL when the
  * name is unknown or this machine cannot run it. */

@@ -1,0 +1,273 @@
+/* panel_float.c: the table of kernels over panels of float weights, for every instruction set.
+ *
+ * acc = fmaf(w, x, acc) down the columns, for each row and output: sixteen outputs are one vector,
+ * which the compiler maps to one, two or four registers. Tiles of up to PANEL_FLOAT_ROWS rows by
+ * two panels hold their sums in registers. */
+#include "engine/cpu/kernels/panel.h"
+
+#include <math.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+/* Rows of a tile: two panels' sums fill 12 registers of 512 bits, or 8 of 256. */
+#if defined(__AVX512F__)
+enum { PANEL_FLOAT_ROWS = 6 };
+#else
+enum { PANEL_FLOAT_ROWS = 2 };
+#endif
+
+/* ---- sixteen floats ---- */
+
+#if defined(__AVX512F__)
+typedef __m512 panel_f16;
+
+KERN_INLINE panel_f16 panel_fma(panel_f16 a, float x, panel_f16 c)
+{
+    return _mm512_fmadd_ps(a, _mm512_set1_ps(x), c);
+}
+
+KERN_INLINE panel_f16 panel_load(enum dtype type, const unsigned char *at)
+{
+    return type == DTYPE_F32 ? _mm512_loadu_ps(at)
+                             : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)at));
+}
+
+KERN_INLINE void panel_bf16_pair(const unsigned char *at, panel_f16 out[2])
+{
+    __m512i v = _mm512_loadu_si512(at);
+    out[0] = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+    out[1] = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xFFFF0000)));
+}
+
+KERN_INLINE panel_f16 panel_nothing(void)
+{
+    return _mm512_setzero_ps();
+}
+
+KERN_INLINE void panel_store(float *out, panel_f16 v)
+{
+    _mm512_storeu_ps(out, v);
+}
+#elif defined(__AVX2__)
+typedef struct {
+    __m256 low, high;
+} panel_f16;
+
+KERN_INLINE panel_f16 panel_fma(panel_f16 a, float x, panel_f16 c)
+{
+    __m256 b = _mm256_set1_ps(x);
+    return (panel_f16){_mm256_fmadd_ps(a.low, b, c.low), _mm256_fmadd_ps(a.high, b, c.high)};
+}
+
+KERN_INLINE panel_f16 panel_load(enum dtype type, const unsigned char *at)
+{
+    if (type == DTYPE_F32) {
+        const float *w = (const void *)at;
+        return (panel_f16){_mm256_loadu_ps(w), _mm256_loadu_ps(w + 8)};
+    }
+    return (panel_f16){_mm256_cvtph_ps(_mm_loadu_si128((const void *)at)),
+                       _mm256_cvtph_ps(_mm_loadu_si128((const void *)(at + 16)))};
+}
+
+KERN_INLINE void panel_bf16_pair(const unsigned char *at, panel_f16 out[2])
+{
+    __m256i a = _mm256_loadu_si256((const void *)at);
+    __m256i b = _mm256_loadu_si256((const void *)(at + 32));
+    __m256i mask = _mm256_set1_epi32((int)0xFFFF0000);
+    out[0].low = _mm256_castsi256_ps(_mm256_slli_epi32(a, 16));
+    out[0].high = _mm256_castsi256_ps(_mm256_slli_epi32(b, 16));
+    out[1].low = _mm256_castsi256_ps(_mm256_and_si256(a, mask));
+    out[1].high = _mm256_castsi256_ps(_mm256_and_si256(b, mask));
+}
+
+KERN_INLINE panel_f16 panel_nothing(void)
+{
+    return (panel_f16){_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+
+KERN_INLINE void panel_store(float *out, panel_f16 v)
+{
+    _mm256_storeu_ps(out, v.low);
+    _mm256_storeu_ps(out + 8, v.high);
+}
+#else
+typedef struct {
+    float lane[PACK_ROWS];
+} panel_f16;
+
+KERN_INLINE panel_f16 panel_fma(panel_f16 a, float x, panel_f16 c)
+{
+    for (uint32_t r = 0; r < PACK_ROWS; r++) {
+        c.lane[r] = fmaf(a.lane[r], x, c.lane[r]);
+    }
+    return c;
+}
+
+KERN_INLINE panel_f16 panel_load(enum dtype type, const unsigned char *at)
+{
+    panel_f16 v;
+    for (uint32_t r = 0; r < PACK_ROWS; r++) {
+        if (type == DTYPE_F32) {
+            memcpy(&v.lane[r], at + 4 * r, sizeof(float));
+        } else {
+            v.lane[r] = panel_half(at, r);
+        }
+    }
+    return v;
+}
+
+KERN_INLINE void panel_bf16_pair(const unsigned char *at, panel_f16 out[2])
+{
+    for (uint32_t r = 0; r < PACK_ROWS; r++) {
+        uint16_t h[2];
+        memcpy(h, at + 4 * r, sizeof(h));
+        out[0].lane[r] = half_bf16_to_f32(h[0]);
+        out[1].lane[r] = half_bf16_to_f32(h[1]);
+    }
+}
+
+KERN_INLINE panel_f16 panel_nothing(void)
+{
+    panel_f16 v = {{0}};
+    return v;
+}
+
+KERN_INLINE void panel_store(float *out, panel_f16 v)
+{
+    memcpy(out, v.lane, sizeof(v.lane));
+}
+#endif
+
+/* ---- tiles ---- */
+
+/* n rows by two panels: what a tile works on. */
+struct panel_float_tile {
+    const unsigned char *w[2];
+    const float *x[PANEL_FLOAT_ROWS];
+    float *out[2]; /* [1] may be NULL: computed, not stored */
+    size_t out_stride;
+};
+
+/* Two columns, each of n rows by two panels. */
+KERN_INLINE void panel_float_step(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
+                                  uint32_t k, panel_f16 acc[PANEL_FLOAT_ROWS][2])
+{
+    panel_f16 w[2][2];
+    for (uint32_t p = 0; p < 2; p++) {
+        if (type == DTYPE_BF16) {
+            panel_bf16_pair(tile->w[p] + (size_t)k * 32, w[p]);
+        } else {
+            size_t size = type == DTYPE_F32 ? 64 : 32;
+            w[p][0] = panel_load(type, tile->w[p] + k * size);
+            w[p][1] = panel_load(type, tile->w[p] + (k + 1) * size);
+        }
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        for (uint32_t t = 0; t < n; t++) {
+            for (uint32_t p = 0; p < 2; p++) {
+                acc[t][p] = panel_fma(w[p][i], tile->x[t][k + i], acc[t][p]);
+            }
+        }
+    }
+}
+
+KERN_INLINE void panel_float_tile(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
+                                  uint32_t n_cols)
+{
+    panel_f16 acc[PANEL_FLOAT_ROWS][2];
+    for (uint32_t t = 0; t < n; t++) {
+        acc[t][0] = acc[t][1] = panel_nothing();
+    }
+    uint32_t k = 0;
+    for (; k + 2 <= n_cols; k += 2) {
+        if (n <= 4) { /* reading weights is what takes the time */
+            __builtin_prefetch(tile->w[0] + (size_t)k * (type == DTYPE_F32 ? 64 : 32) + 4096);
+            __builtin_prefetch(tile->w[1] + (size_t)k * (type == DTYPE_F32 ? 64 : 32) + 4096);
+        }
+        panel_float_step(type, tile, n, k, acc);
+    }
+    if (k < n_cols) {
+        for (uint32_t p = 0; p < 2; p++) {
+            panel_f16 w[2];
+            if (type == DTYPE_BF16) {
+                panel_bf16_pair(tile->w[p] + (size_t)k * 32, w);
+            } else {
+                w[0] = panel_load(type, tile->w[p] + k * (size_t)(type == DTYPE_F32 ? 64 : 32));
+            }
+            for (uint32_t t = 0; t < n; t++) {
+                acc[t][p] = panel_fma(w[0], tile->x[t][k], acc[t][p]);
+            }
+        }
+    }
+    for (uint32_t t = 0; t < n; t++) {
+        panel_store(tile->out[0] + t * tile->out_stride, acc[t][0]);
+        if (tile->out[1] != NULL) {
+            panel_store(tile->out[1] + t * tile->out_stride, acc[t][1]);
+        }
+    }
+}
+
+/* A single panel is worked on twice, its second result dropped. */
+KERN_INLINE void panel_gemm_float(enum dtype type, const struct kern_gemm *g,
+                                  const struct kern_rows *a)
+{
+    bool two = g->panel[1] != NULL;
+    for (uint32_t t = 0; t < a->n;) {
+        uint32_t n = panel_tile_rows(a->n, t, PANEL_FLOAT_ROWS);
+        struct panel_float_tile tile = {
+            .w = {g->panel[0], two ? g->panel[1] : g->panel[0]},
+            .out = {g->out[0] + t * g->out_stride, two ? g->out[1] + t * g->out_stride : NULL},
+            .out_stride = g->out_stride,
+        };
+        for (uint32_t i = 0; i < n; i++) {
+            tile.x[i] = a->f32 + panel_row_of(a, t + i) * a->f32_stride;
+        }
+        switch (n) {
+        case 1:
+            panel_float_tile(type, &tile, 1, g->n_cols);
+            break;
+        case 2:
+            panel_float_tile(type, &tile, 2, g->n_cols);
+            break;
+#if defined(__AVX512F__)
+        case 3:
+            panel_float_tile(type, &tile, 3, g->n_cols);
+            break;
+        case 4:
+            panel_float_tile(type, &tile, 4, g->n_cols);
+            break;
+        case 5:
+            panel_float_tile(type, &tile, 5, g->n_cols);
+            break;
+        default:
+            panel_float_tile(type, &tile, 6, g->n_cols);
+            break;
+#endif
+        }
+        t += n;
+    }
+}
+
+/* ---- the table ---- */
+
+static void gemm_F32(const struct kern_gemm *g, const struct kern_rows *a)
+{
+    panel_gemm_float(DTYPE_F32, g, a);
+}
+
+static void gemm_F16(const struct kern_gemm *g, const struct kern_rows *a)
+{
+    panel_gemm_float(DTYPE_F16, g, a);
+}
+
+static void gemm_BF16(const struct kern_gemm *g, const struct kern_rows *a)
+{
+    panel_gemm_float(DTYPE_BF16, g, a);
+}
+
+extern const struct kern_gemm_table KERN_NAME(kern_gemm_float);
+const struct kern_gemm_table KERN_NAME(kern_gemm_float) = {
+    {[DTYPE_F32] = gemm_F32, [DTYPE_F16] = gemm_F16, [DTYPE_BF16] = gemm_BF16},
+};

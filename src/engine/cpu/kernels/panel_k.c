@@ -1,0 +1,19 @@
+/* panel_k.c: the table of kernels over panels of types with blocks of 256 columns (panel.h). */
+#include "engine/cpu/kernels/panel.h"
+
+#include "engine/cpu/kernels/panel_generic.h"
+#define panel_gemm_k panel_gemm_generic
+
+#define DEFINE_GEMM(T)                                                                             \
+    static void gemm_##T(const struct kern_gemm *g, const struct kern_rows *a)                     \
+    {                                                                                              \
+        panel_gemm_k(DTYPE_##T, g, a);                                                             \
+    }
+PANEL_TYPES_K(DEFINE_GEMM)
+
+extern const struct kern_gemm_table KERN_NAME(kern_gemm_k);
+const struct kern_gemm_table KERN_NAME(kern_gemm_k) = {
+#define ROW_GEMM(T) [DTYPE_##T] = gemm_##T,
+    {PANEL_TYPES_K(ROW_GEMM)}
+#undef ROW_GEMM
+};

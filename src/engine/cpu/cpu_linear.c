@@ -6,6 +6,7 @@
  * biased, added and written out. */
 #include "engine/cpu/cpu.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -169,6 +170,7 @@ static void write_row(const struct linear *l, float *out, const float *in, uint3
     const float *bias = l->bias.data != NULL ? l->bias.data + r0 : NULL;
     for (uint32_t i = 0; i < n; i++) {
         float y = bias != NULL ? in[i] + bias[i] : in[i];
+        y = l->softcap > 0 ? l->softcap * tanhf(y / l->softcap) : y;
         out[i] = l->accumulate ? out[i] + y : y;
     }
 }
@@ -222,7 +224,7 @@ static void half_tile(const struct gated_job *j, uint32_t thread, const struct g
                       uint32_t r0, uint32_t n, float *tile)
 {
     const struct kern_rows *rows = &j->input.rows[linear_type(j->c, h->w)->form];
-    backend_cpu_tile(j->c, thread, h->w, 0, h->first_row + r0, n, rows, tile);
+    backend_cpu_tile(j->c, thread, h->w, 0, r0, n, rows, tile);
     for (size_t t = 0; t < rows->n && h->bias.data != NULL; t++) {
         j->c->k->floats->add(tile + t * KERN_TILE_ROWS, h->bias.data + r0, n);
     }
@@ -232,8 +234,9 @@ static void run_gated_tile(void *ctx, uint32_t thread, uint32_t item)
 {
     const struct gated_job *j = ctx;
     const struct gated *g = j->g;
+    uint32_t n_ff = g->up.w->n_rows;
     uint32_t r0 = item * KERN_TILE_ROWS;
-    uint32_t n = MIN(g->n_rows - r0, (uint32_t)KERN_TILE_ROWS);
+    uint32_t n = MIN(n_ff - r0, (uint32_t)KERN_TILE_ROWS);
     float *const *tile = j->c->threads[thread].tile;
     half_tile(j, thread, &g->up, r0, n, tile[1]);
     if (g->gate.w != NULL) {
@@ -243,7 +246,7 @@ static void run_gated_tile(void *ctx, uint32_t thread, uint32_t item)
     for (size_t t = 0; t < n_tokens; t++) {
         const float *up = tile[1] + t * KERN_TILE_ROWS;
         const float *gate = g->gate.w != NULL ? tile[0] + t * KERN_TILE_ROWS : up;
-        j->c->k->floats->activate(g->act, j->out + t * g->n_rows + r0, gate, up, n);
+        j->c->k->floats->activate(g->act, j->out + t * n_ff + r0, gate, up, n);
     }
 }
 
@@ -251,13 +254,14 @@ void backend_cpu_gated(struct backend *b, float *out, const struct gated *g,
                        const struct rows_in *in, uint32_t n_tokens)
 {
     struct cpu *c = cpu_of(b);
-    ASSERT(n_tokens <= c->rows_max && g->up.first_row + g->n_rows <= g->up.w->n_rows);
+    uint32_t n_ff = g->up.w->n_rows;
+    ASSERT(n_tokens <= c->rows_max);
     struct gated_job job = {.c = c, .g = g, .out = out};
     struct rows_in x = backend_cpu_normed(c, in, g->up.w->n_cols, n_tokens);
     backend_cpu_quantise(c, &job.input, g->up.w, x.x, n_tokens, x.stride);
     if (g->gate.w != NULL) {
-        ASSERT(g->gate.first_row + g->n_rows <= g->gate.w->n_rows);
+        ASSERT(g->gate.w->n_rows == n_ff && g->gate.w->n_cols == g->up.w->n_cols);
         backend_cpu_quantise(c, &job.input, g->gate.w, x.x, n_tokens, x.stride);
     }
-    team_for(c->team, (g->n_rows + KERN_TILE_ROWS - 1) / KERN_TILE_ROWS, run_gated_tile, &job);
+    team_for(c->team, (n_ff + KERN_TILE_ROWS - 1) / KERN_TILE_ROWS, run_gated_tile, &job);
 }

@@ -244,6 +244,9 @@ static void ref_linear(struct backend *b, const struct linear *linears, uint32_t
             for (size_t t = 0; t < n_tokens; t++) {
                 double y = ref_dot(x.x + t * x.stride, row, w->n_cols) + bias;
                 float *out = l->out + t * out_stride + r;
+                if (l->softcap > 0) {
+                    y = (double)l->softcap * tanh(y / (double)l->softcap);
+                }
                 *out = (float)(l->accumulate ? (double)*out + y : y);
             }
         }
@@ -264,16 +267,17 @@ static void ref_gated(struct backend *b, float *out, const struct gated *g,
     struct ref *r = ref_of(b);
     struct rows_in x = ref_normed(r, in, g->up.w->n_cols, n_tokens);
     bool gate = g->gate.w != NULL;
-    for (uint32_t row = 0; row < g->n_rows; row++) {
+    uint32_t n_ff = g->up.w->n_rows;
+    for (uint32_t row = 0; row < n_ff; row++) {
         float *to = out + row;
-        const float *w = gate ? ref_weight_row(r, g->gate.w, 0, g->gate.first_row + row) : NULL;
+        const float *w = gate ? ref_weight_row(r, g->gate.w, 0, row) : NULL;
         for (size_t t = 0; t < n_tokens; t++) {
             const float *x_t = x.x + t * x.stride;
-            to[t * g->n_rows] = gate ? ref_half(&g->gate, row, w, x_t) : 0.0f;
+            to[t * n_ff] = gate ? ref_half(&g->gate, row, w, x_t) : 0.0f;
         }
-        w = ref_weight_row(r, g->up.w, 0, g->up.first_row + row);
+        w = ref_weight_row(r, g->up.w, 0, row);
         for (size_t t = 0; t < n_tokens; t++) {
-            float *y = to + t * g->n_rows;
+            float *y = to + t * n_ff;
             *y = ref_act(g->act, *y, ref_half(&g->up, row, w, x.x + t * x.stride));
         }
     }

@@ -18,7 +18,6 @@
  * Not here: which token sits where (the caller's page tables), arithmetic (the backend). */
 #include "engine/model/decoder.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -150,15 +149,10 @@ static void dense_block(const struct pass *p, uint32_t layer)
     const struct modelconf *c = &p->d->conf;
     const struct weights_layer *w = &p->d->weights.layers[layer];
     struct gated g = {
-        .gate = {&w->gate, 0, w->gate_bias},
-        .up = {&w->up, 0, w->up_bias},
-        .n_rows = c->layers[layer].n_ff,
+        .gate = {&w->gate, w->gate_bias},
+        .up = {&w->up, w->up_bias},
         .act = c->arch->act,
     };
-    if (modelconf_has(c, ARCH_FUSED_GATE)) {
-        g.gate = (struct gated_half){.w = &w->up};
-        g.up = (struct gated_half){.w = &w->up, .first_row = g.n_rows};
-    }
     struct rows_in in = normed_x(p, w->ffn_norm);
     p->ops->gated(p->b, p->d->buf.act, &g, &in, p->n);
     add_branch(p, &w->down, w->down_bias, w->ffn_post_norm, p->d->buf.act);
@@ -214,13 +208,12 @@ static void output_block(const struct pass *p, const struct decoder_step *s)
     if (s->hidden != NULL) {
         p->ops->norm(p->b, s->hidden, buf->x, &in.norm, s->n_logit_rows);
     }
-    struct linear l = {.w = weights_output(&p->d->weights), .out = s->logits};
+    struct linear l = {
+        .w = weights_output(&p->d->weights),
+        .out = s->logits,
+        .softcap = c->final_softcap,
+    };
     p->ops->linear(p->b, &l, 1, &in, s->n_logit_rows);
-    if (c->final_softcap > 0) {
-        for (size_t i = 0; i < (size_t)s->n_logit_rows * c->n_vocab; i++) {
-            s->logits[i] = c->final_softcap * tanhf(s->logits[i] / c->final_softcap);
-        }
-    }
 }
 
 static void check_step(const struct decoder *d, const struct decoder_step *s)

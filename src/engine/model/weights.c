@@ -293,6 +293,14 @@ static enum rc bind_rows(struct binder *b, const struct tensor_row *rows, size_t
     return RC_OK;
 }
 
+/* gate‖up as two matrices: backends pair rows of the one with rows of the other. */
+static void split_gate_up(struct weights_layer *l)
+{
+    l->up.n_rows /= 2;
+    l->gate = l->up;
+    l->up.data = (const unsigned char *)l->up.data + l->up.row_bytes * l->up.n_rows;
+}
+
 static enum rc bind_layer(struct binder *b, uint32_t layer)
 {
     bool moe = modelconf_has(b->c, ARCH_MOE);
@@ -300,8 +308,14 @@ static enum rc bind_layer(struct binder *b, uint32_t layer)
     if (rc != RC_OK) {
         return rc;
     }
-    return moe ? bind_rows(b, expert_rows, ARRAY_LEN(expert_rows), layer)
-               : bind_rows(b, dense_rows, ARRAY_LEN(dense_rows), layer);
+    if (moe) {
+        return bind_rows(b, expert_rows, ARRAY_LEN(expert_rows), layer);
+    }
+    rc = bind_rows(b, dense_rows, ARRAY_LEN(dense_rows), layer);
+    if (rc == RC_OK && modelconf_has(b->c, ARCH_FUSED_GATE)) {
+        split_gate_up(&b->w->layers[layer]);
+    }
+    return rc;
 }
 
 /* A tensor that nobody reads means a network other than the one we would compute. */

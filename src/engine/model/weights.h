@@ -18,7 +18,7 @@ struct weights_layer {
     struct weight qkv;         /* q‖k‖v */
     struct weight attn_out;
     struct vec q_bias, k_bias, v_bias, attn_out_bias;
-    struct weight gate, up, down; /* up is gate‖up with ARCH_FUSED_GATE; stacked with ARCH_MOE */
+    struct weight gate, up, down; /* halves of one tensor with ARCH_FUSED_GATE; stacked with MOE */
     struct vec gate_bias, up_bias, down_bias;
     struct weight router;
     struct vec router_bias;

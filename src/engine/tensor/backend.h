@@ -64,6 +64,7 @@ struct linear {
     float *out;
     uint32_t out_stride; /* floats between rows of out; 0 = n_rows of w */
     bool accumulate;
+    float softcap; /* 0 = none: y = softcap * tanh(y / softcap), for logits */
 };
 
 enum act_kind {
@@ -75,18 +76,16 @@ enum act_kind {
     ACT_KINDS
 };
 
-/* Rows first_row … of a weight, with their biases. */
+/* One of the two matrices of a gated network, [n, C], with its bias. */
 struct gated_half {
     const struct weight *w;
-    uint32_t first_row;
-    struct vec bias; /* of the rows used, or absent */
+    struct vec bias; /* [n], or absent */
 };
 
-/* out[T, n_rows] = act(gate · in, up · in): a feed-forward network's first half. gate.w is NULL
- * where the activation takes none. Both may be halves of one matrix. */
+/* out[T, n] = act(gate · in, up · in): a feed-forward network's first half. gate.w is NULL where
+ * the activation takes none. */
 struct gated {
     struct gated_half gate, up;
-    uint32_t n_rows;
     enum act_kind act;
 };
 
@@ -195,7 +194,7 @@ struct backend_ops {
     /* n_linears (at most BACKEND_LINEARS_MAX) weights that share one input (q, k, v). */
     void (*linear)(struct backend *b, const struct linear *linears, uint32_t n_linears,
                    const struct rows_in *in, uint32_t n_tokens);
-    /* out[T, g->n_rows]. */
+    /* out[T, rows of g->up]. */
     void (*gated)(struct backend *b, float *out, const struct gated *g, const struct rows_in *in,
                   uint32_t n_tokens);
     /* Norms and rotates q and k, stores k and v in the pages of kv, and attends:

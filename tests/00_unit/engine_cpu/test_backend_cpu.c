@@ -115,10 +115,11 @@ static void check_linear(enum dtype type, uint32_t n_cols, uint32_t n_tokens, ui
         for (uint32_t i = 0; i < n_tokens * 33; i++) {
             out[b][1][i] = (float)(i % 5);
         }
-        struct linear l[] = {{&w[0], {bias, 70}, out[b][0], 0, false},
-                             {&w[1], {0}, out[b][1], 0, true}};
+        struct linear l[] = {{&w[0], {bias, 70}, out[b][0], 0, false, 0},
+                             {&w[1], {0}, out[b][1], 0, true, 0}};
         struct rows_in rows = {.x = in, .stride = stride};
         if (n_tokens % 2 == 0) {
+            l[0].softcap = 20.0f;
             rows.norm = (struct norm){NORM_RMS, {in, n_cols}, {0}, 1e-5f};
         }
         backend->ops->linear(backend, l, 2, &rows, n_tokens);
@@ -204,12 +205,15 @@ static void check_activation(struct pair *p, enum act_kind kind, uint32_t n)
     for (size_t i = 0; i < 2 * (size_t)n; i++) {
         values[i] *= i % 9 == 0 ? 100.0f : 9.0f;
     }
-    struct weight w = {values, DTYPE_F32, 1, 2 * n, 1, sizeof(float), NULL, 0};
-    assert_int_equal(p->cpu->ops->weight_prepare(p->cpu, &w, NULL), RC_OK);
-    assert_int_equal(p->ref->ops->weight_prepare(p->ref, &w, NULL), RC_OK);
+    struct weight w[2] = {{values, DTYPE_F32, 1, n, 1, sizeof(float), NULL, 0},
+                          {values + n, DTYPE_F32, 1, n, 1, sizeof(float), NULL, 0}};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(p->ref->ops->weight_prepare(p->ref, &w[i], NULL), RC_OK);
+        assert_int_equal(p->cpu->ops->weight_prepare(p->cpu, &w[i], NULL), RC_OK);
+    }
     const float ones[] = {1, 1, 1, 1};
     struct rows_in in = {.x = ones, .stride = 1};
-    struct gated g = {{gate ? &w : NULL, 0, {0}}, {&w, n, {0}}, n, kind};
+    struct gated g = {{gate ? &w[0] : NULL, {0}}, {&w[1], {0}}, kind};
     float *have = mem_zalloc_array(4 * (size_t)n, sizeof(float));
     float *want = mem_zalloc_array(4 * (size_t)n, sizeof(float));
     p->cpu->ops->gated(p->cpu, have, &g, &in, 4);
@@ -218,7 +222,8 @@ static void check_activation(struct pair *p, enum act_kind kind, uint32_t n)
         double slack = 1e-6 * fabs((double)want[i]) + 1e-9;
         assert_true(fabs((double)have[i] - (double)want[i]) <= slack);
     }
-    p->cpu->ops->weight_release(p->cpu, &w);
+    p->cpu->ops->weight_release(p->cpu, &w[0]);
+    p->cpu->ops->weight_release(p->cpu, &w[1]);
     mem_free(have);
     mem_free(want);
     mem_free(values);
@@ -237,22 +242,22 @@ static void activations_are_near_the_reference(void **state)
     pair_close(&p);
 }
 
-/* Halves of one matrix and two matrices, biased, normed, with rows that fill no tile. */
+/* Matrices of one type and of two, biased, normed, with rows that fill no tile. */
 static void check_gated(enum dtype type, uint32_t n_tokens, uint32_t n_threads)
 {
     enum { C = 512, FF = 70, MORE = 3 };
     struct pair p;
     pair_open(&p, n_threads, (uint64_t)type * 100 + n_tokens);
-    struct weight w = pair_weight(&p, type, 2 * FF + 5, C, 1);
-    struct weight other = pair_weight(&p, DTYPE_Q8_0, FF, C, 1);
+    struct weight w[] = {pair_weight(&p, type, FF, C, 1), pair_weight(&p, type, FF, C, 1),
+                         pair_weight(&p, DTYPE_Q8_0, FF, C, 1)};
     float *in = random_floats(&p.rng, (size_t)n_tokens * (C + MORE));
     float *vectors = random_floats(&p.rng, C + 2 * FF);
     struct rows_in rows = {in, C + MORE, {NORM_RMS, {vectors, C}, {0}, 1e-5f}};
-    struct gated fused = {{&w, 5, {0}}, {&w, 5 + FF, {0}}, FF, ACT_SILU_MUL};
-    struct gated two = {
-        {&other, 0, {vectors + C, FF}}, {&w, 1, {vectors + C + FF, FF}}, FF, ACT_OAI_MUL};
-    struct gated one = {{0}, {&w, 2, {vectors + C, FF}}, FF, ACT_GELU};
-    const struct gated *all[] = {&fused, &two, &one};
+    struct vec bias[] = {{vectors + C, FF}, {vectors + C + FF, FF}};
+    struct gated same = {{&w[0], {0}}, {&w[1], {0}}, ACT_SILU_MUL};
+    struct gated mixed = {{&w[2], bias[0]}, {&w[0], bias[1]}, ACT_OAI_MUL};
+    struct gated one = {{0}, {&w[1], bias[0]}, ACT_GELU};
+    const struct gated *all[] = {&same, &mixed, &one};
     float *have = mem_zalloc_array((size_t)n_tokens * FF, sizeof(float));
     float *want = mem_zalloc_array((size_t)n_tokens * FF, sizeof(float));
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
@@ -264,8 +269,9 @@ static void check_gated(enum dtype type, uint32_t n_tokens, uint32_t n_threads)
     mem_free(want);
     mem_free(in);
     mem_free(vectors);
-    mem_free((void *)(uintptr_t)w.data);
-    mem_free((void *)(uintptr_t)other.data);
+    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+        mem_free((void *)(uintptr_t)w[i].data);
+    }
     pair_close(&p);
 }
 

@@ -147,11 +147,11 @@ static void activations_have_their_formulas(void **state)
 {
     (void)state;
     struct backend *b = open_ref();
-    /* gate 1, -2 ‖ up 3, 10 as rows of one matrix, against an input of 1. */
+    /* gate 1, -2 and up 3, 10 against an input of 1. */
     const float rows[] = {1, -2, 3, 10}, one = 1, none[] = {0, 0}, bias[] = {1, 0};
-    struct weight w = matrix(b, rows, 4, 1, 1);
+    struct weight wg = matrix(b, rows, 2, 1, 1), wu = matrix(b, rows + 2, 2, 1, 1);
     struct rows_in in = {.x = &one, .stride = 1};
-    struct gated g = {{&w, 0, {0}}, {&w, 2, {none, 2}}, 2, ACT_SILU_MUL};
+    struct gated g = {{&wg, {0}}, {&wu, {none, 2}}, ACT_SILU_MUL};
     float out[2];
     b->ops->gated(b, out, &g, &in, 1);
     expect_close(out, (double[]){3 / (1 + exp(-1)), -20 / (1 + exp(2))}, 2);
@@ -161,7 +161,7 @@ static void activations_have_their_formulas(void **state)
     g.act = ACT_OAI_MUL; /* up is cut at 7 */
     b->ops->gated(b, out, &g, &in, 1);
     expect_close(out, (double[]){4 / (1 + exp(-1.702)), -16 / (1 + exp(3.404))}, 2);
-    g = (struct gated){.up = {&w, 0, {bias, 2}}, .n_rows = 2, .act = ACT_GELU};
+    g = (struct gated){.up = {&wg, {bias, 2}}, .act = ACT_GELU};
     b->ops->gated(b, out, &g, &in, 1); /* of 2 and -2 */
     expect_close(out, (double[]){1.9545976941, -0.0454023059}, 2);
     g.act = ACT_GELU_ERF;

@@ -56,17 +56,19 @@ static bool arena_grow(struct arena *a, size_t bytes)
 {
     size_t size = a->head == NULL ? ARENA_BLOCK_BYTES_MIN : a->head->size_bytes * 2;
     size = MAX(MIN(size, (size_t)ARENA_BLOCK_BYTES_MAX), bytes);
-    struct arena_block *block = mem_try_zalloc(sizeof(*block) + size);
+    struct arena_block *block = mem_try_alloc(sizeof(*block) + size);
     if (block == NULL) {
         return false;
     }
     block->size_bytes = size;
+    block->used_bytes = 0;
     block->next = a->head;
     a->head = block;
     return true;
 }
 
-void *arena_alloc(struct arena *a, size_t bytes)
+/* As arena_alloc, with the bytes as they happen to be. */
+static void *arena_take(struct arena *a, size_t bytes)
 {
     uint64_t need;
     if (!checked_align_up(bytes == 0 ? 1 : bytes, ARENA_ALIGN, &need) || need > a->cap_bytes ||
@@ -84,7 +86,13 @@ void *arena_alloc(struct arena *a, size_t bytes)
     block->used_bytes += need;
     a->used_bytes += need;
     ASSERT_SLOW(block->used_bytes <= block->size_bytes);
-    return memset(ptr, 0, bytes); /* a kept block holds the last request's bytes */
+    return ptr;
+}
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+    void *ptr = arena_take(a, bytes);
+    return ptr != NULL ? memset(ptr, 0, bytes) : NULL;
 }
 
 void *arena_alloc_array(struct arena *a, size_t n, size_t size)
@@ -96,13 +104,14 @@ void *arena_alloc_array(struct arena *a, size_t n, size_t size)
 struct str arena_str(struct arena *a, struct str s)
 {
     size_t bytes;
-    char *ptr = checked_add(s.len, 1u, &bytes) ? arena_alloc(a, bytes) : NULL;
+    char *ptr = checked_add(s.len, 1u, &bytes) ? arena_take(a, bytes) : NULL;
     if (ptr == NULL) {
         return STR_NULL;
     }
     if (s.len > 0) {
         memcpy(ptr, s.ptr, s.len);
     }
+    ptr[s.len] = '\0';
     return str_make(ptr, s.len);
 }
 

@@ -56,7 +56,7 @@ void buf_commit(struct buf *b, size_t n)
     b->ptr[b->len] = '\0';
 }
 
-void buf_add(struct buf *b, const void *bytes, size_t n)
+void buf_add_slow(struct buf *b, const void *bytes, size_t n)
 {
     char *dst = buf_reserve(b, n);
     if (dst == NULL) {
@@ -68,22 +68,28 @@ void buf_add(struct buf *b, const void *bytes, size_t n)
     buf_commit(b, n);
 }
 
-void buf_add_byte(struct buf *b, char c)
-{
-    buf_add(b, &c, 1);
-}
-
 void buf_add_cstr(struct buf *b, const char *s)
 {
     buf_add(b, s, strlen(s));
 }
 
+void buf_add_u64(struct buf *b, uint64_t v)
+{
+    char text[STR_U64_BYTES];
+    buf_add(b, text, str_put_u64(text, v));
+}
+
 void buf_add_printf(struct buf *b, const char *fmt, ...)
 {
     va_list ap;
+    char text[256]; /* most texts are short: formatted once */
     va_start(ap, fmt);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    if (n >= 0 && (size_t)n < sizeof(text)) {
+        buf_add(b, text, (size_t)n);
+        return;
+    }
     char *dst = n < 0 ? NULL : buf_reserve(b, (size_t)n);
     if (dst == NULL) {
         b->failed = true;

@@ -22,10 +22,12 @@ void buf_deinit(struct buf *b);
 /* Empties it and clears the failure; keeps the memory. */
 void buf_reset(struct buf *b);
 
-void buf_add(struct buf *b, const void *bytes, size_t n);
-void buf_add_byte(struct buf *b, char c);
+static inline void buf_add(struct buf *b, const void *bytes, size_t n);
+static inline void buf_add_byte(struct buf *b, char c);
 void buf_add_cstr(struct buf *b, const char *s);
 void buf_add_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* In decimal, without printf's cost. */
+void buf_add_u64(struct buf *b, uint64_t v);
 /* Room for n bytes at the end, to be filled by the caller and declared with buf_commit; NULL when
  * there is no room. */
 MUST_CHECK char *buf_reserve(struct buf *b, size_t n);
@@ -35,6 +37,24 @@ void buf_drop_front(struct buf *b, size_t n);
 /* Keeps only the first n bytes (n <= len). */
 void buf_truncate(struct buf *b, size_t n);
 
+/* buf_add, for what does not fit into the memory that is there. */
+void buf_add_slow(struct buf *b, const void *bytes, size_t n);
+
+/* Writers add little by little: the usual case is a copy. */
+static inline void buf_add(struct buf *b, const void *bytes, size_t n)
+{
+    if (UNLIKELY(b->failed || n == 0 || b->size_bytes == 0 || n >= b->size_bytes - b->len)) {
+        buf_add_slow(b, bytes, n);
+        return;
+    }
+    memcpy(b->ptr + b->len, bytes, n);
+    b->len += n;
+    b->ptr[b->len] = '\0';
+}
+static inline void buf_add_byte(struct buf *b, char c)
+{
+    buf_add(b, &c, 1);
+}
 static inline void buf_add_str(struct buf *b, struct str s)
 {
     buf_add(b, s.ptr, s.len);

@@ -3,6 +3,9 @@
  *
  * A failure inside libcrypto other than a wrong tag means that the library is broken or out of
  * memory: nothing secure can go on, so an assert ends the process. */
+/* SHA256_CTX is the only hash state that can be kept in our memory and copied without a lock or an
+ * allocation; OpenSSL 3 calls it deprecated, in favour of objects that cannot. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/crypto.h"
 
 #include <errno.h>
@@ -10,6 +13,7 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <sys/random.h>
 
@@ -106,6 +110,54 @@ void crypto_hmac_sha256(struct str key, struct str data, unsigned char out[CRYPT
     ASSERT(EVP_MAC_final(ctx, out, &n, CRYPTO_SHA256_BYTES) == 1);
     ASSERT(n == CRYPTO_SHA256_BYTES);
     EVP_MAC_CTX_free(ctx);
+}
+
+/* ---- HMAC with a prepared key (RFC 2104) ---- */
+
+_Static_assert(sizeof(SHA256_CTX) == CRYPTO_HASH_STATE_BYTES, "a state fits its place");
+
+static void hmac_start(unsigned char *state, const unsigned char *key, unsigned char pad)
+{
+    unsigned char block[SHA256_CBLOCK];
+    SHA256_CTX ctx;
+    for (size_t i = 0; i < sizeof(block); i++) {
+        block[i] = key[i] ^ pad;
+    }
+    ASSERT(SHA256_Init(&ctx) == 1);
+    ASSERT(SHA256_Update(&ctx, block, sizeof(block)) == 1);
+    memcpy(state, &ctx, sizeof(ctx));
+    mem_wipe(block, sizeof(block));
+    mem_wipe(&ctx, sizeof(ctx));
+}
+
+void crypto_hmac_init(struct crypto_hmac *h, struct str key)
+{
+    unsigned char block[SHA256_CBLOCK] = {0};
+    if (key.len > sizeof(block)) {
+        crypto_sha256(key, block);
+    } else if (key.len > 0) {
+        memcpy(block, key.ptr, key.len);
+    }
+    hmac_start(h->inner, block, 0x36);
+    hmac_start(h->outer, block, 0x5C);
+    mem_wipe(block, sizeof(block));
+}
+
+void crypto_hmac_wipe(struct crypto_hmac *h)
+{
+    mem_wipe(h, sizeof(*h));
+}
+
+void crypto_hmac_run(const struct crypto_hmac *h, struct str data,
+                     unsigned char out[CRYPTO_SHA256_BYTES])
+{
+    SHA256_CTX ctx;
+    memcpy(&ctx, h->inner, sizeof(ctx));
+    ASSERT(SHA256_Update(&ctx, data.ptr, data.len) == 1);
+    ASSERT(SHA256_Final(out, &ctx) == 1);
+    memcpy(&ctx, h->outer, sizeof(ctx));
+    ASSERT(SHA256_Update(&ctx, out, CRYPTO_SHA256_BYTES) == 1);
+    ASSERT(SHA256_Final(out, &ctx) == 1);
 }
 
 /* ---- AES-256-GCM ---- */

@@ -10,6 +10,7 @@
 
 enum {
     CRYPTO_SHA256_BYTES = 32,
+    CRYPTO_HASH_STATE_BYTES = 112,
     CRYPTO_KEY_BYTES = 32,   /* AES-256 */
     CRYPTO_NONCE_BYTES = 12, /* GCM */
     CRYPTO_TAG_BYTES = 16,
@@ -37,6 +38,19 @@ void crypto_random(void *out, size_t bytes);
 
 void crypto_sha256(struct str data, unsigned char out[CRYPTO_SHA256_BYTES]);
 void crypto_hmac_sha256(struct str key, struct str data, unsigned char out[CRYPTO_SHA256_BYTES]);
+
+/* A key made ready for many HMACs: the hash's state behind each of its two pads. As secret as the
+ * key: wiped when done. Immutable after crypto_hmac_init, shared by threads. */
+struct crypto_hmac {
+    /* private */
+    ALIGNED(8) unsigned char inner[CRYPTO_HASH_STATE_BYTES];
+    ALIGNED(8) unsigned char outer[CRYPTO_HASH_STATE_BYTES];
+};
+void crypto_hmac_init(struct crypto_hmac *h, struct str key);
+void crypto_hmac_wipe(struct crypto_hmac *h);
+/* The same as crypto_hmac_sha256 of its key, at a tenth of the cost. */
+void crypto_hmac_run(const struct crypto_hmac *h, struct str data,
+                     unsigned char out[CRYPTO_SHA256_BYTES]);
 
 /* AES-256-GCM (NIST SP 800-38D). A nonce is never used twice with one key. `out` has room for
  * plain.len bytes; the tag is written apart. */

@@ -78,15 +78,18 @@ static void skip_space(struct parser *p)
     }
 }
 
-/* Whether none of 8 bytes ends the plain run: quote, backslash, control, non-ASCII. */
-static bool is_plain_word(const char *ptr)
+/* How many of 8 bytes stand before the first that ends the plain run: quote, backslash, control,
+ * non-ASCII. Borrows of the subtractions can only mark bytes above a true one, which is below. */
+static size_t plain_in_word(const char *ptr)
 {
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the lowest");
     const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
     uint64_t w;
     memcpy(&w, ptr, sizeof(w));
     uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
     uint64_t hit = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w);
-    return ((hit | w) & high) == 0;
+    hit = (hit | w) & high;
+    return hit == 0 ? 8 : (size_t)__builtin_ctzll(hit) / 8;
 }
 
 static int hex_digit(char c)
@@ -168,8 +171,10 @@ static enum rc read_escape(struct parser *p, char *out, size_t *n)
 static enum rc skip_plain(struct parser *p)
 {
     for (;;) {
-        while (p->text.len - p->at >= 8 && is_plain_word(p->text.ptr + p->at)) {
-            p->at += 8;
+        size_t n_plain = 8;
+        while (n_plain == 8 && p->text.len - p->at >= 8) {
+            n_plain = plain_in_word(p->text.ptr + p->at);
+            p->at += n_plain;
         }
         if (at_end(p)) {
             return fail(p, p->at, "the text ends inside a string");
@@ -180,6 +185,10 @@ static enum rc skip_plain(struct parser *p)
         }
         if (c < 0x20) {
             return fail(p, p->at, "a control character in a string must be escaped");
+        }
+        if (c < 0x80) {
+            p->at++;
+            continue;
         }
         uint32_t cp;
         size_t n = str_utf8_decode(str_slice(p->text, p->at, p->at + 4), &cp);

@@ -145,16 +145,9 @@ void json_write_raw(struct json_writer *w, struct str json)
 /* Digits of `magnitude`, with a minus sign when asked for. */
 static void write_digits(struct json_writer *w, uint64_t magnitude, bool negative)
 {
-    char text[24];
-    size_t at = sizeof(text);
-    do {
-        text[--at] = (char)('0' + magnitude % 10);
-        magnitude /= 10;
-    } while (magnitude != 0);
-    if (negative) {
-        text[--at] = '-';
-    }
-    json_write_raw(w, str_make(text + at, sizeof(text) - at));
+    char text[1 + STR_U64_BYTES] = "-";
+    size_t n = str_put_u64(text + 1, magnitude);
+    json_write_raw(w, negative ? str_make(text, n + 1) : str_make(text + 1, n));
 }
 
 void json_write_u64(struct json_writer *w, uint64_t v)

@@ -23,6 +23,11 @@ void *mem_alloc(size_t bytes)
     return ptr;
 }
 
+void *mem_try_alloc(size_t bytes)
+{
+    return malloc(bytes == 0 ? 1 : bytes);
+}
+
 void *mem_try_zalloc(size_t bytes)
 {
     return calloc(1, bytes == 0 ? 1 : bytes);

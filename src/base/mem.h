@@ -17,7 +17,8 @@ void *mem_zalloc_array(size_t n, size_t size);
 void *mem_realloc(void *ptr, size_t bytes);
 char *mem_strdup(const char *s);
 
-/* NULL when there is not enough memory or n * size overflows. Zeroed. */
+/* NULL when there is not enough memory or n * size overflows. Zeroed, mem_try_alloc excepted. */
+MUST_CHECK void *mem_try_alloc(size_t bytes);
 MUST_CHECK void *mem_try_zalloc(size_t bytes);
 MUST_CHECK void *mem_try_zalloc_array(size_t n, size_t size);
 MUST_CHECK void *mem_try_realloc(void *ptr, size_t bytes);

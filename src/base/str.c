@@ -105,6 +105,18 @@ bool str_to_f64(struct str s, double *out)
     return true;
 }
 
+size_t str_put_u64(char dst[STR_U64_BYTES], uint64_t v)
+{
+    char text[STR_U64_BYTES];
+    size_t at = sizeof(text);
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    memcpy(dst, text + at, sizeof(text) - at);
+    return sizeof(text) - at;
+}
+
 bool str_copy(char *dst, size_t dst_bytes, struct str s)
 {
     ASSERT(dst_bytes > 0);

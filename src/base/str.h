@@ -73,6 +73,10 @@ MUST_CHECK bool str_to_u64(struct str s, uint64_t *out);
 MUST_CHECK bool str_to_i64(struct str s, int64_t *out);
 MUST_CHECK bool str_to_f64(struct str s, double *out);
 
+/* Writes v in decimal, without a NUL; returns how many digits. */
+enum { STR_U64_BYTES = 20 };
+size_t str_put_u64(char dst[STR_U64_BYTES], uint64_t v);
+
 /* Copies into dst with a NUL, cut to fit; returns whether all of it fitted. */
 bool str_copy(char *dst, size_t dst_bytes, struct str s);
 

@@ -21,7 +21,7 @@
 #include "stores/kms.h"
 #include "stores/meta.h"
 
-enum { SERVE_ARGV_MAX = 96, SERVE_DRAIN_MS = 30000, SERVE_MODELS_MAX = 16 };
+enum { SERVE_ARGV_MAX = 96, SERVE_DRAIN_MS = 30000, SERVE_MODELS_MAX = 16, SERVE_LOG_MS = 50 };
 
 #define SERVE_MODEL_DEFAULT "bud-story-4m"
 
@@ -56,6 +56,7 @@ struct serve {
     struct kms *kms;
     struct secret pepper;
     struct loop *loop;
+    struct loop_timer log_timer; /* writes gathered lines */
     struct catalog *catalog;
     struct supervise *server;
     struct gateway *gateway;
@@ -163,7 +164,8 @@ static void serve_child_argv(struct serve *s)
 static enum rc serve_settings(struct serve *s, struct err *err)
 {
     const struct args *a = s->args;
-    struct log_options log = {.service = "bud", .fd = STDOUT_FILENO, .level = LOG_LEVEL_INFO};
+    struct log_options log = {
+        .service = "bud", .fd = STDOUT_FILENO, .level = LOG_LEVEL_INFO, .gather = true};
     const char *level = args_str(a, "--log-level", "info");
     if (!log_level_from(str_from(level), &log.level)) {
         return err_set(err, RC_INVALID, "--log-level %s: not debug, info, warn, error or off",
@@ -274,6 +276,13 @@ static void serve_announce(struct serve *s)
     fflush(stdout);
 }
 
+static void serve_on_log_timer(void *ctx)
+{
+    struct serve *s = ctx;
+    log_flush();
+    loop_timer_start(&s->log_timer, SERVE_LOG_MS);
+}
+
 static void serve_part_drained(void *ctx)
 {
     struct serve *s = ctx;
@@ -362,6 +371,10 @@ static enum rc serve_start(struct serve *s, struct err *err)
                                .reply_error = gateway_reply_error,
                                .ctx = s};
     enum rc rc = loop_create(&s->loop, clock_system(), err);
+    if (rc == RC_OK) {
+        loop_timer_init(&s->log_timer, s->loop, serve_on_log_timer, s);
+        loop_timer_start(&s->log_timer, SERVE_LOG_MS);
+    }
     rc = rc == RC_OK ? loop_signal(s->loop, SIGTERM, serve_on_signal, s, err) : rc;
     rc = rc == RC_OK ? loop_signal(s->loop, SIGINT, serve_on_signal, s, err) : rc;
     rc = rc == RC_OK ? catalog_create(&s->catalog, s->loop, s->meta, &s->pepper, err) : rc;
@@ -379,7 +392,9 @@ static void serve_end(struct serve *s)
     gateway_destroy(s->gateway);
     supervise_destroy(s->server);
     catalog_destroy(s->catalog);
+    loop_timer_stop(&s->log_timer);
     loop_destroy(s->loop);
+    log_flush();
     meta_close(s->meta);
     kms_close(s->kms);
     secret_wipe(&s->pepper);

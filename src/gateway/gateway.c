@@ -5,6 +5,7 @@
 #include "api/fail.h"
 #include "api/fail_status.h"
 #include "base/assert.h"
+#include "base/crypto.h"
 #include "base/mem.h"
 #include "gateway/stages.h"
 #include "net/http_route.h"
@@ -24,11 +25,20 @@ static const struct gateway_route gateway_routes[] = {
     {HTTP_METHOD_GET, "/models/", GW_MODEL},
 };
 
+static void gateway_seed(struct rng *rng)
+{
+    uint64_t seed;
+    crypto_random(&seed, sizeof(seed));
+    rng_init(rng, seed);
+}
+
 static void gateway_send_error(struct http_exchange *x, const struct err *err, const char *allow)
 {
     struct api_header extra[API_FAIL_HEADERS_MAX];
     char id[GW_ID_BYTES];
-    stages_make_id(http_exchange_head(x), id);
+    struct rng rng;
+    gateway_seed(&rng);
+    stages_make_id(&rng, http_exchange_head(x), id);
     struct http_header headers[3 + API_FAIL_HEADERS_MAX] = {
         {STR_LIT("content-type"), STR_LIT("application/json")},
         {STR_LIT("x-request-id"), str_from(id)},
@@ -167,6 +177,8 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->conf.wait_ms = conf->wait_ms != 0 ? conf->wait_ms : GATEWAY_WAIT_MS;
     g->conf.ping_ms = conf->ping_ms != 0 ? conf->ping_ms : GATEWAY_PING_MS;
     list_init(&g->waiting);
+    gateway_seed(&g->rng);
+    arena_init(&g->scratch, GATEWAY_SCRATCH_BYTES_MAX);
     for (uint32_t i = 0; i < conf->n_models; i++) {
         g->models[i] = conf->models[i];
     }
@@ -189,6 +201,7 @@ void gateway_settle(struct gateway *g)
 {
     if (g->destroyed && g->n_requests == 0) {
         ASSERT(g->held_bytes == 0 && g->n_waiting == 0);
+        arena_deinit(&g->scratch);
         mem_free(g);
     }
 }

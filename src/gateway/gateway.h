@@ -15,6 +15,7 @@ enum {
     GATEWAY_ATTEMPTS_MAX = 3,           /* before the first event reached the client */
     GATEWAY_PING_MS = 10000,            /* of silence on a stream: head and a comment are sent */
     GATEWAY_MODELS_MAX = 64,
+    GATEWAY_SCRATCH_BYTES_MAX = 1 << 30, /* of one body or whole reply, parsed */
 };
 
 struct gateway_conf {

@@ -1,6 +1,4 @@
 /* reply.c: the head fields that every answer of the front door carries, and its errors. */
-#include <stdio.h>
-
 #include "api/fail.h"
 #include "base/clock.h"
 #include "gateway/stages.h"
@@ -10,19 +8,37 @@ static void gw_header(struct gw_headers *h, const char *name, const char *value)
     h->rows[h->n++] = (struct http_header){str_from(name), str_from(value)};
 }
 
+/* "auth;dur=0.012, ", the time in milliseconds. */
+static size_t gw_timing(char *out, const char *name, uint64_t ns)
+{
+    uint64_t us = ns / 1000u;
+    size_t n = strlen(name);
+    memcpy(out, name, n);
+    memcpy(out + n, ";dur=", 5);
+    n += 5;
+    n += str_put_u64(out + n, us / 1000u);
+    out[n++] = '.';
+    out[n++] = (char)('0' + us / 100u % 10u);
+    out[n++] = (char)('0' + us / 10u % 10u);
+    out[n++] = (char)('0' + us % 10u);
+    memcpy(out + n, ", ", 2);
+    return n + 2;
+}
+
+/* The longest name and number of every stage. */
+_Static_assert(sizeof(((struct gw_headers *)0)->timing) >= GW_STAGE_N * (8 + 5 + 24 + 2), "room");
+
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type)
 {
     uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
-    int used = 0;
+    size_t used = 0;
     h->n = 0;
-    h->timing[0] = '\0';
-    for (unsigned i = 0; i < GW_STAGE_N && used >= 0 && used < (int)sizeof(h->timing); i++) {
+    for (unsigned i = 0; i < GW_STAGE_N; i++) {
         uint64_t ns = r->stage_ns[i] + (i == r->stage ? now - r->stage_started_ns : 0);
-        used += snprintf(h->timing + used, sizeof(h->timing) - (size_t)used, "%s%s;dur=%.3f",
-                         i == 0 ? "" : ", ", stages_name(i), (double)ns * 1e-6);
+        used += gw_timing(h->timing + used, stages_name(i), ns);
     }
-    snprintf(h->processing_ms, sizeof(h->processing_ms), "%llu",
-             (unsigned long long)((now - r->started_ns) / 1000000u));
+    h->timing[used - 2] = '\0'; /* the last comma */
+    h->processing_ms[str_put_u64(h->processing_ms, (now - r->started_ns) / 1000000u)] = '\0';
     gw_header(h, "content-type", content_type);
     gw_header(h, "x-request-id", r->id);
     gw_header(h, "openai-version", "2020-10-01");

@@ -31,24 +31,29 @@ static enum gw_result parse_check_model(struct gw_request *r)
     return GW_NEXT;
 }
 
-/* Touches nothing but the body, the arena and `parsed`: any thread. */
-static void parse_body(void *ctx)
+/* Touches nothing but the body, the arenas and `parsed`. What was parsed is of no use later: the
+ * bytes go on. */
+static void parse_body(struct gw_request *r, struct arena *scratch)
 {
-    struct gw_request *r = ctx;
     struct gw_parsed *p = &r->parsed;
-    struct arena scratch; /* what was parsed is of no use later: the bytes go on */
     struct api_chat_request chat;
     struct api_complete_request complete;
     const struct api_generate *gen = r->kind == GW_CHAT ? &chat.gen : &complete.gen;
-    arena_init(&scratch, PARSE_ARENA_BYTES_MAX);
-    p->rc = r->kind == GW_CHAT
-                ? api_chat_parse(buf_str(&r->body), &scratch, &chat, &p->err)
-                : api_complete_parse(buf_str(&r->body), &scratch, &complete, &p->err);
+    p->rc = r->kind == GW_CHAT ? api_chat_parse(buf_str(&r->body), scratch, &chat, &p->err)
+                               : api_complete_parse(buf_str(&r->body), scratch, &complete, &p->err);
     if (p->rc == RC_OK) {
         p->stream = gen->stream;
         p->model = arena_str(&r->arena, gen->model);
         p->rc = p->model.ptr != NULL ? RC_OK : err_set(&p->err, RC_NOMEM, "out of memory");
     }
+}
+
+/* Any thread. */
+static void parse_on_worker(void *ctx)
+{
+    struct arena scratch;
+    arena_init(&scratch, PARSE_ARENA_BYTES_MAX);
+    parse_body(ctx, &scratch);
     arena_deinit(&scratch);
 }
 
@@ -113,11 +118,13 @@ void stage_parse_body_end(void *ctx, enum rc rc)
         return;
     }
     if (r->body.len <= PARSE_HERE_BYTES_MAX) {
-        parse_body(r);
+        parse_body(r, &r->gateway->scratch);
+        arena_reset(&r->gateway->scratch);
         parse_done(r);
         return;
     }
-    struct loop_job job = {.run = parse_body, .done = parse_on_worker_done, .ctx = r, .slow = true};
+    struct loop_job job = {
+        .run = parse_on_worker, .done = parse_on_worker_done, .ctx = r, .slow = true};
     if (loop_work_start(NULL, r->gateway->loop, &job, &r->err) != RC_OK) {
         parse_fail(r);
         return;

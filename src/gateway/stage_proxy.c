@@ -26,10 +26,7 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
-enum {
-    PROXY_EVENT_BYTES_MAX = 4 << 20, /* of one event from the model server */
-    PROXY_ARENA_BYTES_MAX = 1 << 30, /* of a whole reply, parsed */
-};
+enum { PROXY_EVENT_BYTES_MAX = 4 << 20 /* of one event from the model server */ };
 
 /* What a failed attempt means for another one. */
 enum gw_broke {
@@ -294,16 +291,15 @@ static void proxy_pass_whole(struct gw_request *r, const struct json *root)
 
 static void proxy_whole(struct gw_request *r)
 {
-    struct arena scratch;
+    struct arena *scratch = &r->gateway->scratch;
     const struct json *root = NULL;
-    arena_init(&scratch, PROXY_ARENA_BYTES_MAX);
-    if (json_parse(buf_str(&r->reply), &scratch, &root, NULL) == RC_OK &&
+    if (json_parse(buf_str(&r->reply), scratch, &root, NULL) == RC_OK &&
         root->type == JSON_OBJECT) {
         proxy_pass_whole(r, root);
     } else {
         proxy_broke(r, GW_FINAL, RC_UPSTREAM, "its answer is not what was asked for");
     }
-    arena_deinit(&scratch);
+    arena_reset(scratch);
 }
 
 /* ---- how the call ended ---- */

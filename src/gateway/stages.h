@@ -15,6 +15,7 @@
 
 #include "api/types.h"
 #include "base/list.h"
+#include "base/rng.h"
 #include "gateway/gateway.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
@@ -95,7 +96,7 @@ struct gw_stage {
 
 const char *stages_name(enum gw_stage_id stage);
 /* The id that a request is known by: the client's own when it is well-formed, else a new one. */
-void stages_make_id(const struct http_head *head, char out[GW_ID_BYTES]);
+void stages_make_id(struct rng *rng, const struct http_head *head, char out[GW_ID_BYTES]);
 
 /* The route was found: walks the stages from the head on. */
 void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model);
@@ -156,6 +157,8 @@ struct gateway {
     struct list waiting; /* requests that wait for the model server, oldest first */
     uint32_t n_waiting, n_requests;
     size_t held_bytes;
+    struct rng rng;       /* ids of requests: unique, not secret */
+    struct arena scratch; /* what is parsed on the loop; reset after each use */
     bool ready, draining, destroyed;
 };
 

@@ -96,6 +96,7 @@ static int ll_field(llhttp_t *ll, const char *at, size_t n)
     struct http1_parser *p = parser_of(ll);
     struct http_head *h = &p->head;
     if (h->n_headers == 0 || h->headers[h->n_headers - 1].value.ptr != NULL) {
+        ASSERT(h->n_headers + 2 < p->n_lines); /* each has a line of its own: room for it */
         if (h->n_headers == HTTP_HEADERS_MAX) {
             p->too_many = true;
             return -1;
@@ -421,7 +422,9 @@ static RC check_expect(struct http1_parser *p, struct err *err)
 /* Runs the whole head through llhttp; its strings point into `text`, which the arena holds. */
 static RC read_head(struct http1_parser *p, struct str text, struct err *err)
 {
-    p->head.headers = arena_alloc_array(p->arena, HTTP_HEADERS_MAX, sizeof(struct http_header));
+    /* Lines without the first and the empty one; more than the limit is refused below. */
+    uint32_t room = MIN(p->n_lines, (uint32_t)HTTP_HEADERS_MAX);
+    p->head.headers = arena_alloc_array(p->arena, room, sizeof(struct http_header));
     if (p->head.headers == NULL) {
         return parse_fail(p, 503, "no memory for the headers", err);
     }

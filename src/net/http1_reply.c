@@ -39,8 +39,9 @@ static RC write_caller_headers(struct buf *out, const struct http_reply *r, stru
 static void write_own_headers(struct http1_session *ss, struct buf *out, int64_t length,
                               bool chunked)
 {
-    struct str date = http_server_date(ss->server);
-    buf_add_printf(out, "date: %.*s\r\n", STR(date));
+    buf_add_str(out, STR_LIT("date: "));
+    buf_add_str(out, http_server_date(ss->server));
+    buf_add(out, "\r\n", 2);
     if (http1_must_close(ss)) {
         ss->close_after = true;
         buf_add_cstr(out, "connection: close\r\n");
@@ -50,7 +51,9 @@ static void write_own_headers(struct http1_session *ss, struct buf *out, int64_t
     if (chunked) {
         buf_add_cstr(out, "transfer-encoding: chunked\r\n");
     } else if (length >= 0) {
-        buf_add_printf(out, "content-length: %lld\r\n", (long long)length);
+        buf_add_str(out, STR_LIT("content-length: "));
+        buf_add_u64(out, (uint64_t)length);
+        buf_add(out, "\r\n", 2);
     }
     http_write_end(out);
 }

@@ -323,7 +323,9 @@ static RC write_headers(struct buf *out, const struct http_client_conf *conf, st
     bool sends = conf->method == HTTP_METHOD_POST || conf->method == HTTP_METHOD_PUT ||
                  conf->method == HTTP_METHOD_PATCH;
     if (sends || conf->body.len > 0) {
-        buf_add_printf(out, "content-length: %zu\r\n", conf->body.len);
+        buf_add_str(out, STR_LIT("content-length: "));
+        buf_add_u64(out, conf->body.len);
+        buf_add(out, "\r\n", 2);
     }
     http_write_end(out);
     return RC_OK;

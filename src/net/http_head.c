@@ -111,18 +111,17 @@ const char *http_status_text(int status)
 
 /* --- what may be written ------------------------------------------------------------------ */
 
-static bool is_token_byte(unsigned char c)
-{
-    if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
-        return true;
-    }
-    return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
-}
+/* RFC 9110 §5.6.2. */
+static const bool token_bytes[256] = {
+    ['0' ... '9'] = true,  ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['!'] = true,
+    ['#' ... '\''] = true, ['*'] = true,         ['+'] = true,         ['-'] = true,
+    ['.'] = true,          ['^' ... '`'] = true, ['|'] = true,         ['~'] = true,
+};
 
 bool http_name_valid(struct str name)
 {
     for (size_t i = 0; i < name.len; i++) {
-        if (!is_token_byte((unsigned char)name.ptr[i])) {
+        if (!token_bytes[(unsigned char)name.ptr[i]]) {
             return false;
         }
     }
@@ -162,7 +161,10 @@ RC http_write_request(struct buf *out, enum http_method m, struct str target, st
     if (!http_target_valid(target)) {
         return err_set(err, RC_INVALID, "request target of %zu bytes may not be sent", target.len);
     }
-    buf_add_printf(out, "%s %.*s HTTP/1.1\r\n", http_method_name(m), STR(target));
+    buf_add_cstr(out, http_method_name(m));
+    buf_add_byte(out, ' ');
+    buf_add_str(out, target);
+    buf_add_str(out, STR_LIT(" HTTP/1.1\r\n"));
     return RC_OK;
 }
 
@@ -171,7 +173,11 @@ RC http_write_status(struct buf *out, int status, struct err *err)
     if (status < 100 || status > 599) {
         return err_set(err, RC_INVALID, "status %d may not be sent", status);
     }
-    buf_add_printf(out, "HTTP/1.1 %d %s\r\n", status, http_status_text(status));
+    buf_add_str(out, STR_LIT("HTTP/1.1 "));
+    buf_add_u64(out, (uint64_t)status);
+    buf_add_byte(out, ' ');
+    buf_add_cstr(out, http_status_text(status));
+    buf_add(out, "\r\n", 2);
     return RC_OK;
 }
 

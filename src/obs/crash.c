@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "obs/log.h"
 
 enum { CRASH_FRAMES_MAX = 64, CRASH_STACK_BYTES = 64 << 10 };
 
@@ -70,6 +71,7 @@ static void on_fatal(int number, siginfo_t *info, void *context)
     say("\n");
     backtrace_symbols_fd(frames, backtrace(frames, CRASH_FRAMES_MAX), STDERR_FILENO);
     say("--- end of crash report\n");
+    log_flush_dying();
     raise(number); /* the handler is gone (SA_RESETHAND): the usual course */
 }
 

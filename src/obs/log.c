@@ -1,7 +1,9 @@
-/* log.c: see log.h. One line at a time is formatted into the sink's buffer under its lock and
- * written at once: lines are short, and at most PIPE_BUF bytes, so that a pipe takes them whole.
+/* log.c: see log.h. Lines are formatted behind one another into the sink's buffer, under its lock,
+ * and written whole, at once or when they are flushed. A pipe gets at most PIPE_BUF bytes a write,
+ * which it takes without blocking when poll says that it takes any.
  *
- * Limits: LOG_LINE_BYTES_MAX a line (then it is written without its fields), each event's rate. */
+ * Limits: LOG_LINE_BYTES_MAX a line (then it is written without its fields), LOG_HELD_BYTES_MAX
+ * gathered, each event's rate. */
 #include "obs/log.h"
 
 #include <limits.h>
@@ -9,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +20,9 @@
 #include "obs/metric.h"
 
 _Static_assert(LOG_LINE_BYTES_MAX <= PIPE_BUF, "a pipe takes a line whole");
+
+/* Room behind what is held for one event: its line and the one that tells of suppressed ones. */
+enum { LOG_LINES_BYTES_MAX = 64 << 10 };
 
 struct log_event_row {
     enum log_level level;
@@ -49,9 +55,59 @@ static struct {
     bool json;
     const char *service;
     const struct clock *clock;
-    struct buf line;
+    bool gather, is_file;
+    struct buf held;              /* whole lines, each with its end */
+    struct buf head[LOG_EVENT_N]; /* JSON: what every line of that event says after its time */
+    time_t second;                /* of `when` */
+    char when[24];                /* "2026-01-31T23:59:59", made once a second */
     struct log_rate rates[LOG_EVENT_N];
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_LEVEL_WARN, .fd = STDERR_FILENO};
+
+/* ---- writing ---- */
+
+/* False when the reader is too slow to take it at once, or gone. */
+static bool write_piece(struct str piece)
+{
+    struct pollfd p = {.fd = sink.fd, .events = POLLOUT};
+    if (!sink.is_file && (poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0)) {
+        return false;
+    }
+    return write(sink.fd, piece.ptr, piece.len) == (ssize_t)piece.len;
+}
+
+/* As many whole lines from the front of `lines` as a reader takes at once. */
+static struct str next_piece(struct str lines)
+{
+    size_t n = sink.is_file ? lines.len : MIN(lines.len, (size_t)PIPE_BUF);
+    while (lines.ptr[n - 1] != '\n') {
+        n--;
+    }
+    return str_slice(lines, 0, n);
+}
+
+/* Under the lock. Returns how many lines were lost. */
+static uint32_t write_held(void)
+{
+    struct str lines = buf_str(&sink.held);
+    uint32_t n_lost = 0;
+    while (lines.len > 0) {
+        struct str piece = next_piece(lines);
+        bool ok = write_piece(piece);
+        for (size_t i = 0; !ok && i < piece.len; i++) {
+            n_lost += piece.ptr[i] == '\n' ? 1 : 0;
+        }
+        lines = str_slice(lines, piece.len, lines.len);
+    }
+    buf_reset(&sink.held);
+    return n_lost;
+}
+
+static void count_lost(uint32_t n)
+{
+    if (n > 0) {
+        metric_add(metric_get(METRIC_LOG_DROPPED), n);
+    }
+}
 
 /* ---- setting up ---- */
 
@@ -59,13 +115,21 @@ void log_init(const struct log_options *options)
 {
     bool json = options->format == LOG_FORMAT_JSON ||
                 (options->format == LOG_FORMAT_AUTO && isatty(options->fd) == 0);
+    struct stat st;
+    bool is_file = fstat(options->fd, &st) == 0 && S_ISREG(st.st_mode);
     pthread_mutex_lock(&sink.lock);
+    write_held();
     sink.fd = options->fd;
     sink.json = json;
+    sink.is_file = is_file;
+    sink.gather = options->gather;
     sink.service = options->service;
     sink.clock = options->clock;
     atomic_store(&sink.level, (int)options->level);
     memset(sink.rates, 0, sizeof(sink.rates));
+    for (size_t i = 0; i < LOG_EVENT_N; i++) {
+        buf_deinit(&sink.head[i]);
+    }
     pthread_mutex_unlock(&sink.lock);
 }
 
@@ -74,8 +138,24 @@ void log_deinit(void)
     log_init(&(struct log_options){
         .fd = STDERR_FILENO, .level = LOG_LEVEL_WARN, .format = LOG_FORMAT_TEXT});
     pthread_mutex_lock(&sink.lock);
-    buf_deinit(&sink.line);
+    buf_deinit(&sink.held);
     pthread_mutex_unlock(&sink.lock);
+}
+
+void log_flush(void)
+{
+    pthread_mutex_lock(&sink.lock);
+    uint32_t n_lost = write_held();
+    pthread_mutex_unlock(&sink.lock);
+    count_lost(n_lost);
+}
+
+void log_flush_dying(void)
+{
+    if (sink.held.len > 0) {
+        ssize_t n = write(sink.fd, sink.held.ptr, sink.held.len);
+        UNUSED(n);
+    }
 }
 
 bool log_level_from(struct str name, enum log_level *out)
@@ -97,13 +177,20 @@ bool log_enabled(enum log_event_id event)
 
 /* ---- one line ---- */
 
-static void format_time(uint64_t wall_ns, char *out, size_t size)
+static void add_time(struct buf *out, uint64_t wall_ns)
 {
-    time_t seconds = (time_t)(wall_ns / 1000000000u);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    size_t n = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + n, size - n, ".%03uZ", (unsigned)(wall_ns / 1000000u % 1000u));
+    time_t second = (time_t)(wall_ns / 1000000000u);
+    unsigned ms = (unsigned)(wall_ns / 1000000u % 1000u);
+    if (second != sink.second || sink.when[0] == '\0') {
+        struct tm tm;
+        gmtime_r(&second, &tm);
+        strftime(sink.when, sizeof(sink.when), "%Y-%m-%dT%H:%M:%S", &tm);
+        sink.second = second;
+    }
+    const char text[5] = {'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10),
+                          (char)('0' + ms % 10), 'Z'};
+    buf_add_cstr(out, sink.when);
+    buf_add(out, text, sizeof(text));
 }
 
 static struct str cut_value(struct str s)
@@ -132,13 +219,12 @@ static void write_value(struct json_writer *w, const struct log_field *f)
     }
 }
 
-static void json_line(const struct log_event_row *row, const char *when,
-                      const struct log_field *fields, size_t n_fields)
+static void json_head(struct buf *out, const struct log_event_row *row)
 {
     struct json_writer w;
-    json_write_init(&w, &sink.line);
+    buf_init(out, LOG_LINE_BYTES_MAX);
+    json_write_init(&w, out);
     json_write_object_begin(&w);
-    json_write_member_cstr(&w, "@timestamp", when);
     json_write_member_cstr(&w, "log.level", log_level_names[row->level]);
     json_write_member_cstr(&w, "message", row->message);
     json_write_member_cstr(&w, "ecs.version", "8.11.0");
@@ -146,11 +232,29 @@ static void json_line(const struct log_event_row *row, const char *when,
     json_write_member_cstr(&w, "service.version", BUD_VERSION);
     json_write_member_cstr(&w, "log.logger", row->component);
     json_write_member_cstr(&w, "event.action", row->action);
+    out->ptr[0] = ','; /* it follows the time */
+}
+
+static void json_line(enum log_event_id event, uint64_t wall_ns, const struct log_field *fields,
+                      size_t n_fields)
+{
+    struct json_writer w;
+    struct buf *out = &sink.held;
+    if (sink.head[event].len == 0) {
+        json_head(&sink.head[event], &log_events[event]);
+    }
+    buf_add_str(out, STR_LIT("{\"@timestamp\":\""));
+    add_time(out, wall_ns);
+    buf_add_byte(out, '"');
+    buf_add_str(out, buf_str(&sink.head[event]));
     for (size_t i = 0; i < n_fields; i++) {
-        json_write_name(&w, fields[i].key);
+        buf_add_str(out, STR_LIT(",\""));
+        buf_add_cstr(out, fields[i].key); /* ours: nothing in it needs an escape */
+        buf_add_str(out, STR_LIT("\":"));
+        json_write_init(&w, out);
         write_value(&w, &fields[i]);
     }
-    json_write_object_end(&w);
+    buf_add_byte(out, '}');
 }
 
 /* A text stands bare when it has neither space, quote, '=' nor control characters. */
@@ -165,34 +269,42 @@ static bool is_bare(struct str s)
     return s.len > 0;
 }
 
-static void text_line(const struct log_event_row *row, const char *when,
-                      const struct log_field *fields, size_t n_fields)
+static void text_line(enum log_event_id event, uint64_t wall_ns, const struct log_field *fields,
+                      size_t n_fields)
 {
-    buf_add_printf(&sink.line, "%s %-5s %s %s", when, log_level_names[row->level], row->component,
-                   row->action);
+    const struct log_event_row *row = &log_events[event];
+    struct buf *out = &sink.held;
+    add_time(out, wall_ns);
+    buf_add_printf(out, " %-5s %s %s", log_level_names[row->level], row->component, row->action);
     for (size_t i = 0; i < n_fields; i++) {
         const struct log_field *f = &fields[i];
-        buf_add_printf(&sink.line, " %s=", f->key);
+        buf_add_printf(out, " %s=", f->key);
         if (f->type == LOG_FIELD_STR && is_bare(f->str)) {
-            buf_add_str(&sink.line, cut_value(f->str));
+            buf_add_str(out, cut_value(f->str));
         } else {
             struct json_writer w;
-            json_write_init(&w, &sink.line);
+            json_write_init(&w, out);
             write_value(&w, f);
         }
     }
 }
 
-static void format_line(const struct log_event_row *row, uint64_t wall_ns,
-                        const struct log_field *fields, size_t n_fields)
+/* Adds a line to those held; false, and nothing added, when it is too long. */
+static bool add_line(enum log_event_id event, uint64_t wall_ns, const struct log_field *fields,
+                     size_t n_fields)
 {
-    char when[40];
-    format_time(wall_ns, when, sizeof(when));
-    if (sink.line.cap_bytes == 0) {
-        buf_init(&sink.line, LOG_LINE_BYTES_MAX - 1); /* and the line's end */
+    size_t start = sink.held.len;
+    if (sink.held.cap_bytes == 0) {
+        buf_init(&sink.held, LOG_HELD_BYTES_MAX + LOG_LINES_BYTES_MAX);
     }
-    buf_reset(&sink.line);
-    (sink.json ? json_line : text_line)(row, when, fields, n_fields);
+    (sink.json ? json_line : text_line)(event, wall_ns, fields, n_fields);
+    buf_add_byte(&sink.held, '\n');
+    if (buf_ok(&sink.held) && sink.held.len - start <= LOG_LINE_BYTES_MAX) {
+        return true;
+    }
+    sink.held.failed = false;
+    buf_truncate(&sink.held, start);
+    return false;
 }
 
 /* ---- limits and the write ---- */
@@ -216,37 +328,24 @@ static bool within_rate(enum log_event_id event, uint64_t wall_ns, uint32_t *n_d
     return true;
 }
 
-/* False when the reader is too slow to take a whole line at once, or gone. */
-static bool write_line(void)
-{
-    struct pollfd p = {.fd = sink.fd, .events = POLLOUT};
-    if (poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0) {
-        return false;
-    }
-    sink.line.ptr[sink.line.len] = '\n'; /* in the NUL's place */
-    ssize_t n = write(sink.fd, sink.line.ptr, sink.line.len + 1);
-    return n == (ssize_t)sink.line.len + 1;
-}
-
 /* The lock is held. */
-static bool emit(enum log_event_id event, const struct log_field *fields, size_t n_fields)
+static bool emit(enum log_event_id event, const struct log_field *fields, size_t n_fields,
+                 uint32_t *n_lost)
 {
-    const struct log_event_row *row = &log_events[event];
     uint64_t now = clock_wall_ns(sink.clock != NULL ? sink.clock : clock_system());
     uint32_t n_dropped = 0;
     if (!within_rate(event, now, &n_dropped)) {
         return false;
     }
-    format_line(row, now, fields, n_fields);
-    if (!buf_ok(&sink.line)) {
-        const struct log_field cut = log_bool("log.truncated", true);
-        format_line(row, now, &cut, 1);
-    }
-    bool ok = buf_ok(&sink.line) && write_line();
+    const struct log_field cut = log_bool("log.truncated", true);
+    bool ok = add_line(event, now, fields, n_fields) || add_line(event, now, &cut, 1);
     if (ok && n_dropped > 0) {
         const struct log_field dropped = log_u64("log.suppressed", n_dropped);
-        format_line(row, now, &dropped, 1);
-        ok = buf_ok(&sink.line) && write_line();
+        ok = add_line(event, now, &dropped, 1);
+    }
+    bool urgent = log_events[event].level >= LOG_LEVEL_WARN;
+    if (!sink.gather || urgent || sink.held.len >= LOG_HELD_BYTES_MAX) {
+        *n_lost = write_held();
     }
     return ok;
 }
@@ -256,10 +355,9 @@ void log_write(enum log_event_id event, const struct log_field *fields, size_t n
     if (!log_enabled(event)) {
         return;
     }
+    uint32_t n_lost = 0;
     pthread_mutex_lock(&sink.lock);
-    bool ok = emit(event, fields, n_fields);
+    bool ok = emit(event, fields, n_fields, &n_lost);
     pthread_mutex_unlock(&sink.lock);
-    if (!ok) {
-        metric_add(metric_get(METRIC_LOG_DROPPED), 1);
-    }
+    count_lost(n_lost + (ok ? 0 : 1));
 }

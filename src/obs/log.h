@@ -2,8 +2,8 @@
  *
  * JSON with ECS keys when the sink is not a terminal, `time level component event key=value …` on
  * one. Server roles log on standard output; until log_init, events of warn and above go to standard
- * error as text, which is what the command line wants. One line is one write of at most
- * LOG_LINE_BYTES_MAX bytes; when a reader is so slow that it would block, the line is dropped and
+ * error as text, which is what the command line wants. Lines have at most LOG_LINE_BYTES_MAX bytes
+ * and are written whole; when a reader is so slow that it would block, they are dropped and
  * counted. Each event has its own rate limit (names.h). The sink is a listed singleton; all
  * functions may be called from any thread, but not from a signal handler. */
 #ifndef OBS_LOG_H
@@ -14,7 +14,11 @@
 #include "base/str.h"
 #include "obs/names.h"
 
-enum { LOG_LINE_BYTES_MAX = 4096, LOG_VALUE_BYTES_MAX = 1024 /* longer texts are cut */ };
+enum {
+    LOG_LINE_BYTES_MAX = 4096,
+    LOG_VALUE_BYTES_MAX = 1024, /* longer texts are cut */
+    LOG_HELD_BYTES_MAX = 64 << 10,
+};
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR, LOG_LEVEL_OFF };
 enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
@@ -32,6 +36,10 @@ struct log_options {
     enum log_level level;
     enum log_format format;
     const struct clock *clock; /* NULL = the system's */
+    /* Lines below warn are gathered, and written by log_flush, before a line of warn or above, or
+     * when LOG_HELD_BYTES_MAX have come together. Who sets it calls log_flush many times a second.
+     */
+    bool gather;
 };
 
 struct log_field {
@@ -50,6 +58,11 @@ struct log_field {
 void log_init(const struct log_options *options);
 /* Back to the state before log_init. */
 void log_deinit(void);
+/* Writes what was gathered. */
+void log_flush(void);
+/* The same for a process about to die, from a signal handler: takes no lock, so that a line may
+ * come out broken. */
+void log_flush_dying(void);
 /* From names; false when `name` is not one of debug, info, warn, error, off. */
 MUST_CHECK bool log_level_from(struct str name, enum log_level *out);
 /* For what is dear to gather. */

@@ -145,9 +145,25 @@ static void copies_are_cut_to_fit(void **state)
     assert_string_equal(out, "");
 }
 
+static void numbers_are_written_without_printf(void **state)
+{
+    (void)state;
+    static const uint64_t values[] = {0, 9, 10, 99, 12345, UINT32_MAX, UINT64_MAX};
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        char want[32];
+        struct buf b;
+        buf_init(&b, 64);
+        snprintf(want, sizeof(want), "%llu", (unsigned long long)values[i]);
+        buf_add_u64(&b, values[i]);
+        assert_string_equal(b.ptr, want);
+        buf_deinit(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_are_written_without_printf),
         cmocka_unit_test(cutting_and_trimming),
         cmocka_unit_test(numbers_are_whole_or_refused),
         cmocka_unit_test(base64_of_every_remainder),

@@ -159,9 +159,29 @@ static void crypto_compares_and_keeps_secrets(void **state)
     assert_memory_not_equal(a, b, sizeof(a));
 }
 
+static void a_prepared_key_gives_the_same_hmac(void **state)
+{
+    (void)state;
+    unsigned char key[200], data[300], plain[CRYPTO_SHA256_BYTES], prepared[CRYPTO_SHA256_BYTES];
+    crypto_random(key, sizeof(key));
+    crypto_random(data, sizeof(data));
+    for (size_t n = 0; n <= sizeof(key); n += 8) {
+        struct crypto_hmac h;
+        struct str text = str_make((const char *)data, n + 100);
+        crypto_hmac_init(&h, str_make((const char *)key, n));
+        crypto_hmac_sha256(str_make((const char *)key, n), text, plain);
+        for (int twice = 0; twice < 2; twice++) {
+            crypto_hmac_run(&h, text, prepared);
+            assert_memory_equal(plain, prepared, sizeof(plain));
+        }
+        crypto_hmac_wipe(&h);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_prepared_key_gives_the_same_hmac),
         cmocka_unit_test(crypto_hashes),
         cmocka_unit_test(crypto_macs),
         cmocka_unit_test(crypto_seals_as_published),

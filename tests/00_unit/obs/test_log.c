@@ -151,12 +151,42 @@ static void log_never_waits_for_its_reader(void **state)
     end();
 }
 
+static void log_gathers_until_it_is_told(void **state)
+{
+    (void)state;
+    begin(LOG_FORMAT_TEXT);
+    log_init(&(struct log_options){.service = "bud-test",
+                                   .fd = ends[1],
+                                   .format = LOG_FORMAT_TEXT,
+                                   .level = LOG_LEVEL_INFO,
+                                   .clock = &fake.clock,
+                                   .gather = true});
+    log_event(LOG_ACCESS, log_u64("n", 1));
+    log_event(LOG_ACCESS, log_u64("n", 2));
+    assert_string_equal(logged(), "");
+    log_flush();
+    assert_non_null(strstr(logged(), "n=1\n"));
+    assert_non_null(strstr(seen, "n=2\n"));
+    log_event(LOG_ACCESS, log_u64("n", 3));
+    log_event(LOG_AUTH_FAIL, log_u64("n", 4)); /* a warning waits for nobody, and keeps its place */
+    const char *three = strstr(logged(), "n=3\n");
+    assert_non_null(three);
+    assert_non_null(strstr(three, "n=4\n"));
+    log_event(LOG_ACCESS, log_u64("n", 5));
+    end(); /* what is held goes out before the sink changes */
+    log_flush();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(log_writes_ecs_json),    cmocka_unit_test(log_writes_text_for_people),
-        cmocka_unit_test(log_keeps_to_its_level), cmocka_unit_test(log_limits_each_event_rate),
-        cmocka_unit_test(log_cuts_what_is_long),  cmocka_unit_test(log_never_waits_for_its_reader),
+        cmocka_unit_test(log_writes_ecs_json),
+        cmocka_unit_test(log_writes_text_for_people),
+        cmocka_unit_test(log_keeps_to_its_level),
+        cmocka_unit_test(log_limits_each_event_rate),
+        cmocka_unit_test(log_cuts_what_is_long),
+        cmocka_unit_test(log_never_waits_for_its_reader),
+        cmocka_unit_test(log_gathers_until_it_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ from budlib import BUD, MODEL, MODEL_FILE, ROOT, STORIES, bud, need_file
 
 LILY = (", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red "
         "ball. She wanted to play with it, but it was too high.\nLily's mom said")
-COMMANDS = ["run", "chat", "serve", "server", "ls", "show", "quantize", "tokenize", "template", "bench", "doctor",
+COMMANDS = ["run", "chat", "serve", "server", "ls", "show", "quantize", "tokenize", "template", "bench", "load", "doctor",
             "completion", "version"]
 
 

@@ -30,7 +30,8 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "engine/format/gguf.h"
-#include "engine/model/decoder.h"
+#include "engine/model/embedder.h"
+#include "engine/model/head.h"
 #include "engine/token/template.h"
 
 /* A longer step would freeze every stream for seconds; a bigger pool is a typing mistake. */
@@ -44,8 +45,9 @@ struct engine {
     struct engine_info info;
     struct weight_source *sources[WEIGHT_SOURCES_MAX];
     uint32_t n_sources;
-    struct gguf *gguf; /* until everything is open */
-    struct decoder *decoder;
+    struct gguf *gguf;       /* until everything is open */
+    struct decoder *decoder; /* generators; or: */
+    struct embedder *embedder;
     struct vocab *vocab;
     struct template *template;
     struct err template_err; /* why there is no template, when the file has one */
@@ -63,6 +65,7 @@ static enum rc settle_limits(struct engine *e, const struct engine_conf *conf,
         return rc;
     }
     uint32_t trained = model.context_trained;
+    bool embeds = model.embeds;
     modelconf_deinit(&model);
     if (conf->context_tokens > trained) {
         return err_set(err, RC_INVALID, "context of %u tokens asked for, the model has %u",
@@ -75,6 +78,9 @@ static enum rc settle_limits(struct engine *e, const struct engine_conf *conf,
                         : (out->context_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
     out->backend_conf.tokens_max =
         conf->batch_tokens_max > 0 ? conf->batch_tokens_max : ENGINE_BATCH_DEFAULT;
+    if (embeds) { /* a text goes through whole */
+        out->backend_conf.tokens_max = MAX(out->backend_conf.tokens_max, out->context_tokens);
+    }
     if (out->backend_conf.tokens_max > ENGINE_BATCH_MAX || out->kv_pages > ENGINE_KV_PAGES_MAX) {
         return err_set(err, RC_INVALID, "batch of %u tokens, %u pages: limits are %u and %u",
                        out->backend_conf.tokens_max, out->kv_pages, ENGINE_BATCH_MAX,
@@ -109,13 +115,31 @@ static enum rc pick_backend(const struct engine_conf *conf, struct decoder_conf 
     return RC_OK;
 }
 
+static const struct modelconf *engine_modelconf(const struct engine *e)
+{
+    return e->embedder != NULL ? embedder_modelconf(e->embedder) : decoder_modelconf(e->decoder);
+}
+
+static enum rc open_model(struct engine *e, const struct decoder_conf *conf, struct err *err)
+{
+    struct modelconf model;
+    enum rc rc = modelconf_init(&model, e->gguf, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    bool embeds = model.embeds;
+    modelconf_deinit(&model);
+    return embeds ? embedder_open(&e->embedder, e->gguf, conf, err)
+                  : decoder_open(&e->decoder, e->gguf, conf, err);
+}
+
 static enum rc open_vocab(struct engine *e, struct err *err)
 {
     enum rc rc = vocab_create(&e->vocab, e->gguf, err);
     if (rc != RC_OK) {
         return rc;
     }
-    uint32_t n_vocab = decoder_modelconf(e->decoder)->n_vocab;
+    uint32_t n_vocab = engine_modelconf(e)->n_vocab;
     if (vocab_size(e->vocab) != n_vocab) {
         return err_set(err, RC_CORRUPT, "%s: %u tokens in the vocabulary, %u rows in the embedding",
                        gguf_name(e->gguf), vocab_size(e->vocab), n_vocab);
@@ -139,10 +163,18 @@ static enum rc open_template(struct engine *e, struct err *err)
 
 static void fill_info(struct engine *e, const struct decoder_conf *conf)
 {
-    const struct modelconf *c = decoder_modelconf(e->decoder);
-    const struct weights *w = decoder_weights(e->decoder);
-    struct decoder_memory memory = decoder_memory(e->decoder);
+    bool embeds = e->embedder != NULL;
+    const struct modelconf *c = engine_modelconf(e);
+    const struct weights *w = embeds ? embedder_weights(e->embedder) : decoder_weights(e->decoder);
+    struct decoder_memory memory =
+        embeds ? embedder_memory(e->embedder) : decoder_memory(e->decoder);
     struct engine_info *i = &e->info;
+    i->kind = !embeds                      ? ENGINE_GENERATOR
+              : c->pooling == POOLING_RANK ? ENGINE_RERANKER
+                                           : ENGINE_EMBEDDER;
+    i->n_out = embeds ? head_width(c) : 0;
+    i->n_segments = c->n_token_types;
+    i->texts_max = embeds ? MIN((uint32_t)EMBEDDER_TEXTS_MAX, conf->backend_conf.tokens_max) : 0;
     str_copy(i->name, sizeof(i->name), str_from(c->name));
     str_copy(i->arch, sizeof(i->arch), str_from(c->arch->name));
     str_copy(i->backend, sizeof(i->backend), str_from(conf->backend->name));
@@ -156,7 +188,7 @@ static void fill_info(struct engine *e, const struct decoder_conf *conf)
     i->n_vocab = c->n_vocab;
     i->context_trained = c->context_trained;
     i->context_tokens = conf->context_tokens;
-    i->kv_pages = conf->kv_pages;
+    i->kv_pages = embeds ? 0 : conf->kv_pages;
     i->batch_tokens_max = conf->backend_conf.tokens_max;
     i->n_threads = conf->backend_conf.n_threads;
 }
@@ -172,7 +204,7 @@ static enum rc open_parts(struct engine *e, const struct engine_conf *conf, stru
         rc = pick_backend(conf, &decoder, err);
     }
     if (rc == RC_OK) {
-        rc = decoder_open(&e->decoder, e->gguf, &decoder, err);
+        rc = open_model(e, &decoder, err);
     }
     if (rc == RC_OK) {
         rc = open_vocab(e, err);
@@ -215,6 +247,7 @@ void engine_close(struct engine *e)
     template_destroy(e->template);
     vocab_destroy(e->vocab);
     decoder_close(e->decoder);
+    embedder_close(e->embedder);
     gguf_close(e->gguf);
     for (uint32_t i = 0; i < e->n_sources; i++) {
         weight_source_close(e->sources[i]);
@@ -249,6 +282,7 @@ const char *engine_template_error(const struct engine *e)
 RC engine_forward(struct engine *e, const struct engine_batch *b, const _Atomic bool *cancel,
                   struct err *err)
 {
+    ASSERT(e->decoder != NULL);
     struct decoder_step step = {
         .tokens = b->tokens,
         .batch =
@@ -271,4 +305,31 @@ void engine_kv_copy(struct engine *e, uint32_t from_page, uint32_t to_page)
 {
     ASSERT(from_page < e->info.kv_pages && to_page < e->info.kv_pages);
     decoder_kv_copy(e->decoder, from_page, to_page);
+}
+
+/* ---- embed ---- */
+
+void engine_embed_begin(struct engine *e, const struct engine_embed_batch *b)
+{
+    ASSERT(e->embedder != NULL);
+    struct embedder_batch batch = {
+        .n_texts = b->n_texts,
+        .n_tokens = b->n_tokens,
+        .tokens = b->tokens,
+        .segments = b->segments,
+        .out = b->out,
+    };
+    embedder_begin(e->embedder, &batch);
+}
+
+bool engine_embed_advance(struct engine *e, uint32_t n_layers)
+{
+    return embedder_advance(e->embedder, n_layers);
+}
+
+void engine_embed(struct engine *e, const struct engine_embed_batch *b)
+{
+    engine_embed_begin(e, b);
+    bool done = engine_embed_advance(e, UINT32_MAX);
+    ASSERT(done);
 }

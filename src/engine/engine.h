@@ -2,7 +2,8 @@
  *
  * The engine owns weights and KV bytes; who gets which page is the caller's business
  * (server/kv_pages): page ids are indices below engine_info.kv_pages. One thread calls
- * engine_forward; engine_info, engine_vocab and engine_template may be read by any thread. */
+ * engine_forward or, on embedders and rerankers, engine_embed; engine_info, engine_vocab and
+ * engine_template may be read by any thread. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
@@ -32,7 +33,14 @@ struct engine_conf {
 
 enum { ENGINE_BATCH_DEFAULT = 512, ENGINE_CONTEXT_DEFAULT = 8192 };
 
+enum engine_kind {
+    ENGINE_GENERATOR, /* tokens in, logits out */
+    ENGINE_EMBEDDER,  /* texts in, vectors of unit length out */
+    ENGINE_RERANKER,  /* pairs of texts in, relevances out */
+};
+
 struct engine_info {
+    enum engine_kind kind;
     char name[128]; /* general.name, or "" */
     char arch[32];
     char backend[16];
@@ -42,6 +50,9 @@ struct engine_info {
     uint64_t kv_bytes;
     uint64_t workspace_bytes;
     uint32_t n_layers, n_embd, n_vocab;
+    uint32_t n_out;           /* floats of each text that engine_embed makes; 0 for generators */
+    uint32_t n_segments;      /* token types that tell the texts of a pair apart; 0 = none */
+    uint32_t texts_max;       /* of one engine_embed; 0 for generators */
     uint32_t context_trained; /* the model's own limit */
     uint32_t context_tokens;  /* the limit in force */
     uint32_t kv_pages;
@@ -87,5 +98,23 @@ RC engine_forward(struct engine *e, const struct engine_batch *b, const _Atomic 
 /* Copies what page from_page holds of every layer to page to_page (copy-on-write of a shared
  * prefix's tail). Called by the thread that calls engine_forward, between two forwards. */
 void engine_kv_copy(struct engine *e, uint32_t from_page, uint32_t to_page);
+
+/* Texts back to back. Each is whole: at most context_tokens, special tokens included. */
+struct engine_embed_batch {
+    uint32_t n_texts;         /* 1 … texts_max */
+    const uint32_t *n_tokens; /* [n_texts], at least 1 each; batch_tokens_max together */
+    const int32_t *tokens;
+    const uint8_t *segments; /* of each token, below n_segments or 0; NULL = all 0 */
+    float *out;              /* [n_texts, n_out]; ordinary memory */
+};
+
+/* Embedders and rerankers alone, one batch at a time. A text's result depends on nothing else in
+ * its batch. What the batch points to must stay until it is done; ids and sizes are asserted. */
+void engine_embed_begin(struct engine *e, const struct engine_embed_batch *b);
+/* Runs about n_layers more layers, so that other work need not wait for all of a batch. True when
+ * it is done and `out` is filled. */
+MUST_CHECK bool engine_embed_advance(struct engine *e, uint32_t n_layers);
+/* Both in one. */
+void engine_embed(struct engine *e, const struct engine_embed_batch *b);
 
 #endif

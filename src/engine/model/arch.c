@@ -3,7 +3,7 @@
 #include "engine/model/arch.h"
 
 enum {
-    SPLIT = ARCH_ANY | ARCH_SPLIT_QKV | ARCH_SPLIT_GATE,
+    SPLIT = ARCH_ANY | ARCH_DECODER | ARCH_SPLIT_QKV | ARCH_SPLIT_GATE,
     GEMMA = SPLIT | ARCH_FFN_NORM | ARCH_POST_NORMS | ARCH_EMBED_SCALE,
 };
 
@@ -55,7 +55,8 @@ static const struct arch archs[] = {
     },
     {
         .name = "phi3", /* Phi-3, 3.5, 4, 4-mini */
-        .traits = ARCH_ANY | ARCH_FUSED_QKV | ARCH_FUSED_GATE | ARCH_FFN_NORM | ARCH_LONGROPE,
+        .traits = ARCH_ANY | ARCH_DECODER | ARCH_FUSED_QKV | ARCH_FUSED_GATE | ARCH_FFN_NORM |
+                  ARCH_LONGROPE,
         .rope = ROPE_NEOX,
         .act = ACT_SILU_MUL,
         .window_pattern = 1,
@@ -69,6 +70,17 @@ static const struct arch archs[] = {
         .gating = MOE_SOFTMAX_TOP_K,
         .window_pattern = 2,
         .window_tokens = 128,
+    },
+    {
+        .name = "bert", /* BERT, RoBERTa: MiniLM, bge, e5, gte, ms-marco cross-encoders */
+        .traits = ARCH_ANY | ARCH_ENCODER | ARCH_POSITIONS | ARCH_PLAIN_UP | ARCH_MAY_BIAS,
+        .act = ACT_GELU_ERF,
+    },
+    {
+        .name = "nomic-bert", /* nomic-embed-text */
+        .traits = ARCH_ANY | ARCH_ENCODER | ARCH_SPLIT_GATE | ARCH_MAY_BIAS,
+        .rope = ROPE_NEOX,
+        .act = ACT_SILU_MUL,
     },
 };
 

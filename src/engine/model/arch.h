@@ -1,4 +1,4 @@
-/* arch.h: the architectures that the decoder covers, one row each.
+/* arch.h: the architectures that decoder and encoder cover, one row each.
  *
  * A row says what the network has (traits) and the constants that its files do not carry. Sources:
  * the model code of Hugging Face transformers; tensor names as llama.cpp's converter writes them.
@@ -10,7 +10,8 @@
 #include "engine/tensor/backend.h"
 
 /* What a network has. The traits decide which tensors are bound (weights.c) and which steps run
- * (decoder.c). MOE and DENSE are decided by the file: expert_count > 0. */
+ * (decoder.c, encoder.c). MOE and DENSE are decided by the file (expert_count > 0), as are RANK
+ * (pooling_type) and an encoder's SPLIT_QKV and FUSED_QKV. */
 enum arch_trait {
     ARCH_ANY = 1u << 0,           /* every architecture */
     ARCH_SPLIT_QKV = 1u << 1,     /* attn_q, attn_k, attn_v */
@@ -34,6 +35,11 @@ enum arch_trait {
     ARCH_NEED_MOE = 1u << 19,     /* expert_count must be above 0 */
     ARCH_DENSE = 1u << 20,        /* this file has no experts */
     ARCH_MOE = 1u << 21,          /* this file has experts */
+    ARCH_DECODER = 1u << 22,      /* norms before the blocks and at the end; causal */
+    ARCH_ENCODER = 1u << 23,      /* norms behind the blocks; every row sees all of its text */
+    ARCH_POSITIONS = 1u << 24,    /* learned positions, added to the embeddings; no rope */
+    ARCH_PLAIN_UP = 1u << 25,     /* ffn_up without a gate */
+    ARCH_RANK = 1u << 26,         /* this file has a classifier: it scores pairs of texts */
 };
 
 struct arch {

@@ -61,7 +61,7 @@ static struct norm rms(const struct pass *p, struct vec weight)
     return (struct norm){
         .kind = weight.data != NULL ? NORM_RMS : NORM_NONE,
         .weight = weight,
-        .eps = p->d->conf.rms_eps,
+        .eps = p->d->conf.norm_eps,
     };
 }
 
@@ -208,6 +208,9 @@ static void output_block(const struct pass *p, const struct decoder_step *s)
     if (s->hidden != NULL) {
         p->ops->norm(p->b, s->hidden, buf->x, &in.norm, s->n_logit_rows);
     }
+    if (s->logits == NULL) {
+        return;
+    }
     struct linear l = {
         .w = weights_output(&p->d->weights),
         .out = s->logits,
@@ -329,6 +332,10 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
     struct decoder *d = mem_zalloc(sizeof(*d));
     d->tokens_max = conf->backend_conf.tokens_max;
     enum rc rc = modelconf_init(&d->conf, g, err);
+    if (rc == RC_OK && !modelconf_has(&d->conf, ARCH_DECODER)) {
+        rc = err_set(err, RC_UNSUPPORTED, "%s: a %s model is no decoder", gguf_name(g),
+                     d->conf.arch->name);
+    }
     if (rc == RC_OK) {
         rc = weights_init(&d->weights, &d->conf, g, err);
     }

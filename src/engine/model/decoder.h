@@ -44,7 +44,7 @@ struct decoder_step {
     struct attn_batch batch;
     uint32_t n_logit_rows;
     const uint32_t *logit_rows;
-    float *logits;
+    float *logits; /* may be NULL */
     float *hidden; /* may be NULL */
 };
 

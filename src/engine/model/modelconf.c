@@ -111,8 +111,11 @@ static enum rc read_sizes(struct reader *r, struct modelconf *c)
     if (rc != RC_OK) {
         return rc;
     }
-    struct f32_key eps = {"attention.layer_norm_rms_epsilon", 1e-5f, 0, 1};
-    rc = read_f32(r, eps, &c->rms_eps);
+    bool encoder = (c->arch->traits & ARCH_ENCODER) != 0;
+    struct f32_key eps = {encoder ? "attention.layer_norm_epsilon"
+                                  : "attention.layer_norm_rms_epsilon",
+                          encoder ? 1e-12f : 1e-5f, 0, 1};
+    rc = read_f32(r, eps, &c->norm_eps);
     if (rc != RC_OK) {
         return rc;
     }
@@ -347,6 +350,69 @@ static enum rc read_expert_width(struct reader *r, struct modelconf *c)
     return read_u32(r, key, &c->n_ff_expert);
 }
 
+/* The rows of a small matrix that need not be there. */
+static enum rc tensor_rows(struct reader *r, const char *name, uint32_t max, uint32_t *out)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(r->g, name);
+    if (t != NULL && t->dims[1] > max) {
+        return err_set(r->err, RC_CORRUPT, "%s: tensor '%s' has %llu rows, limit %u",
+                       gguf_name(r->g), name, (unsigned long long)t->dims[1], max);
+    }
+    *out = t != NULL ? (uint32_t)t->dims[1] : 0;
+    return RC_OK;
+}
+
+/* A decoder says by its pooling that it embeds; an encoder can do nothing else. */
+static enum rc read_pooling(struct reader *r, struct modelconf *c)
+{
+    bool encoder = modelconf_has(c, ARCH_ENCODER);
+    uint32_t pooling = 0;
+    struct u32_key key = {"pooling_type", encoder ? POOLING_MEAN : POOLING_NONE, 0, POOLING_RANK};
+    enum rc rc = read_u32(r, key, &pooling);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    /* An encoder's file that says none leaves it to its user: the mean is what most were made for.
+     */
+    c->pooling = encoder && pooling == POOLING_NONE ? POOLING_MEAN : (enum pooling)pooling;
+    c->embeds = c->pooling != POOLING_NONE;
+    if (c->pooling != POOLING_RANK) {
+        return RC_OK;
+    }
+    c->traits |= ARCH_RANK;
+    /* One number, or the two words of a decoder's answer: yes and no. */
+    uint32_t labels_max = encoder ? 1 : 2;
+    rc = tensor_rows(r, "cls.output.weight", UINT32_MAX, &c->n_labels);
+    if (rc == RC_OK && (c->n_labels < 1 || c->n_labels > labels_max)) {
+        return err_set(r->err, RC_UNSUPPORTED, "%s: a classifier of %u labels is no reranker",
+                       gguf_name(r->g), c->n_labels);
+    }
+    return rc;
+}
+
+/* What an encoder's file alone decides. */
+static enum rc read_encoder(struct reader *r, struct modelconf *c)
+{
+    if (!modelconf_has(c, ARCH_ENCODER)) {
+        return RC_OK;
+    }
+    bool fused = gguf_find_tensor(r->g, "blk.0.attn_qkv.weight") != NULL;
+    bool causal = false;
+    c->traits |= fused ? ARCH_FUSED_QKV : ARCH_SPLIT_QKV;
+    enum rc rc = gguf_get_bool(r->g, key_of(r, "attention.causal"), false, &causal, r->err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    if (causal) {
+        return err_set(r->err, RC_UNSUPPORTED, "%s: a causal %s model", gguf_name(r->g), r->arch);
+    }
+    if (modelconf_has(c, ARCH_POSITIONS) && (uint64_t)c->context_trained * c->n_embd > UINT32_MAX) {
+        return err_set(r->err, RC_CORRUPT, "%s: %u positions of %u channels", gguf_name(r->g),
+                       c->context_trained, c->n_embd);
+    }
+    return tensor_rows(r, "token_types.weight", MODELCONF_TOKEN_TYPES_MAX, &c->n_token_types);
+}
+
 /* ---- all ---- */
 
 static enum rc read_arch(const struct gguf *g, struct modelconf *c, struct err *err)
@@ -377,8 +443,8 @@ RC modelconf_init(struct modelconf *c, const struct gguf *g, struct err *err)
     }
     typedef enum rc (*read_fn)(struct reader *, struct modelconf *);
     static const read_fn steps[] = {
-        read_sizes, read_experts,   read_layers, read_expert_width,
-        read_heads, read_attention, read_rope,
+        read_sizes,     read_experts, read_layers,  read_expert_width, read_heads,
+        read_attention, read_rope,    read_pooling, read_encoder,
     };
     struct reader r = {.g = g, .arch = c->arch->name, .err = err};
     for (size_t i = 0; i < ARRAY_LEN(steps) && rc == RC_OK; i++) {

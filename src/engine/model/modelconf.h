@@ -17,9 +17,19 @@ enum {
     MODELCONF_EXPERTS_MAX = 1024,
     MODELCONF_VOCAB_MAX = 1 << 22,
     MODELCONF_CONTEXT_MAX = 1 << 24,
+    MODELCONF_TOKEN_TYPES_MAX = 256, /* a row's type is a byte */
 };
 
 enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN };
+
+/* How a text's rows become one vector; numbers as in files. */
+enum pooling {
+    POOLING_NONE, /* a decoder that writes text */
+    POOLING_MEAN,
+    POOLING_FIRST, /* the first token's ([CLS]) */
+    POOLING_LAST,
+    POOLING_RANK, /* a score: the first token's (decoders: the last's) through a classifier */
+};
 
 struct modelconf_rope {
     float base;       /* of layers that see everything */
@@ -45,12 +55,16 @@ struct modelconf {
     uint32_t n_kv_heads_max, n_heads_max, n_ff_max;
     uint32_t d_head, n_rot;
     uint32_t context_trained;
-    float rms_eps;
+    float norm_eps; /* of RMS norms; encoders: of layer norms */
     float embed_scale;
     float attn_scale, attn_softcap, final_softcap; /* soft caps: 0 = none */
     uint32_t n_experts, n_experts_used, n_ff_expert;
     bool experts_renormalise;
     float experts_scale;
+    bool embeds; /* makes vectors or scores, not text */
+    enum pooling pooling;
+    uint32_t n_token_types; /* 0 = none */
+    uint32_t n_labels;      /* of the classifier; 0 = there is none */
     struct modelconf_rope rope;
     struct modelconf_layer *layers; /* owned, n_layers */
 };

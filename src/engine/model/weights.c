@@ -27,6 +27,9 @@ enum dim {
     DIM_EXPERTS,
     DIM_VOCAB,
     DIM_ROT_HALF,
+    DIM_CONTEXT,
+    DIM_TYPES,
+    DIM_LABELS,
 };
 
 enum kind { MATRIX, VECTOR };
@@ -44,28 +47,41 @@ struct tensor_row {
 #define LAYER(member)  offsetof(struct weights_layer, member)
 #define GLOBAL(member) offsetof(struct weights, member)
 
+enum {
+    QKV_BIAS = ARCH_QKV_BIAS | ARCH_ALL_BIAS,
+    CLASSIFIER = ARCH_RANK | ARCH_ENCODER, /* some embedders carry a pooler that nobody uses */
+};
+
 static const struct tensor_row global_rows[] = {
     {"token_embd.weight", GLOBAL(token_embd), MATRIX, {DIM_EMBD, DIM_VOCAB}, ARCH_ANY, 0},
-    {"output_norm.weight", GLOBAL(output_norm), VECTOR, {DIM_EMBD}, ARCH_ANY, 0},
-    {"output.weight", GLOBAL(output), MATRIX, {DIM_EMBD, DIM_VOCAB}, 0, ARCH_ANY},
+    {"output_norm.weight", GLOBAL(output_norm), VECTOR, {DIM_EMBD}, ARCH_DECODER, 0},
+    {"output.weight", GLOBAL(output), MATRIX, {DIM_EMBD, DIM_VOCAB}, 0, ARCH_DECODER},
+    {"token_embd_norm.weight", GLOBAL(embd_norm), VECTOR, {DIM_EMBD}, ARCH_ENCODER, 0},
+    {"token_embd_norm.bias", GLOBAL(embd_norm_bias), VECTOR, {DIM_EMBD}, ARCH_ENCODER, 0},
+    {"position_embd.weight", GLOBAL(positions), VECTOR, {DIM_EMBD, DIM_CONTEXT}, ARCH_POSITIONS, 0},
+    {"token_types.weight", GLOBAL(token_types), VECTOR, {DIM_EMBD, DIM_TYPES}, 0, ARCH_ENCODER},
+    {"cls.weight", GLOBAL(classifier), MATRIX, {DIM_EMBD, DIM_EMBD}, 0, CLASSIFIER},
+    {"cls.bias", GLOBAL(classifier_bias), VECTOR, {DIM_EMBD}, 0, CLASSIFIER},
+    {"cls.output.weight", GLOBAL(classifier_output), MATRIX, {DIM_EMBD, DIM_LABELS}, ARCH_RANK, 0},
+    {"cls.output.bias", GLOBAL(classifier_output_bias), VECTOR, {DIM_LABELS}, 0, ARCH_RANK},
     {"rope_freqs.weight", GLOBAL(rope_freqs), VECTOR, {DIM_ROT_HALF}, 0, ARCH_ROPE_FREQS},
     {"rope_factors_long.weight", GLOBAL(rope_long), VECTOR, {DIM_ROT_HALF}, 0, ARCH_LONGROPE},
     {"rope_factors_short.weight", GLOBAL(rope_short), VECTOR, {DIM_ROT_HALF}, 0, ARCH_LONGROPE},
 };
 
-enum {
-    QKV_BIAS = ARCH_QKV_BIAS | ARCH_ALL_BIAS,
-};
-
 static const struct tensor_row layer_rows[] = {
     /* norms */
-    {"attn_norm.weight", LAYER(attn_norm), VECTOR, {DIM_EMBD}, ARCH_ANY, 0},
+    {"attn_norm.weight", LAYER(attn_norm), VECTOR, {DIM_EMBD}, ARCH_DECODER, 0},
     {"ffn_norm.weight", LAYER(ffn_norm), VECTOR, {DIM_EMBD}, ARCH_FFN_NORM, 0},
     {"post_attention_norm.weight", LAYER(ffn_norm), VECTOR, {DIM_EMBD}, ARCH_FFN_NORM_OSS, 0},
     {"post_attention_norm.weight", LAYER(attn_post_norm), VECTOR, {DIM_EMBD}, ARCH_POST_NORMS, 0},
     {"post_ffw_norm.weight", LAYER(ffn_post_norm), VECTOR, {DIM_EMBD}, ARCH_POST_NORMS, 0},
     {"attn_q_norm.weight", LAYER(q_norm), VECTOR, {DIM_HEAD}, ARCH_QK_NORM, 0},
     {"attn_k_norm.weight", LAYER(k_norm), VECTOR, {DIM_HEAD}, ARCH_QK_NORM, 0},
+    {"attn_output_norm.weight", LAYER(attn_out_norm), VECTOR, {DIM_EMBD}, ARCH_ENCODER, 0},
+    {"attn_output_norm.bias", LAYER(attn_out_norm_bias), VECTOR, {DIM_EMBD}, ARCH_ENCODER, 0},
+    {"layer_output_norm.weight", LAYER(ffn_out_norm), VECTOR, {DIM_EMBD}, ARCH_ENCODER, 0},
+    {"layer_output_norm.bias", LAYER(ffn_out_norm_bias), VECTOR, {DIM_EMBD}, ARCH_ENCODER, 0},
     /* attention */
     {"attn_qkv.weight", LAYER(qkv), MATRIX, {DIM_EMBD, DIM_QKV}, ARCH_FUSED_QKV, 0},
     {"attn_q.weight", LAYER(q), MATRIX, {DIM_EMBD, DIM_Q}, ARCH_SPLIT_QKV, 0},
@@ -75,6 +91,7 @@ static const struct tensor_row layer_rows[] = {
     {"attn_q.bias", LAYER(q_bias), VECTOR, {DIM_Q}, QKV_BIAS, ARCH_MAY_BIAS},
     {"attn_k.bias", LAYER(k_bias), VECTOR, {DIM_KV}, QKV_BIAS, ARCH_MAY_BIAS},
     {"attn_v.bias", LAYER(v_bias), VECTOR, {DIM_KV}, QKV_BIAS, ARCH_MAY_BIAS},
+    {"attn_qkv.bias", LAYER(qkv_bias), VECTOR, {DIM_QKV}, 0, ARCH_ENCODER},
     {"attn_output.bias", LAYER(attn_out_bias), VECTOR, {DIM_EMBD}, ARCH_ALL_BIAS, ARCH_MAY_BIAS},
     {"attn_sinks.weight", LAYER(sinks), VECTOR, {DIM_HEADS}, ARCH_SINKS, 0},
 };
@@ -83,6 +100,7 @@ static const struct tensor_row dense_rows[] = {
     {"ffn_gate.weight", LAYER(gate), MATRIX, {DIM_EMBD, DIM_FF}, ARCH_SPLIT_GATE, 0},
     {"ffn_up.weight", LAYER(up), MATRIX, {DIM_EMBD, DIM_FF}, ARCH_SPLIT_GATE, 0},
     {"ffn_up.weight", LAYER(up), MATRIX, {DIM_EMBD, DIM_FF_TWICE}, ARCH_FUSED_GATE, 0},
+    {"ffn_up.weight", LAYER(up), MATRIX, {DIM_EMBD, DIM_FF}, ARCH_PLAIN_UP, 0},
     {"ffn_down.weight", LAYER(down), MATRIX, {DIM_FF, DIM_EMBD}, ARCH_DENSE, 0},
     {"ffn_gate.bias", LAYER(gate_bias), VECTOR, {DIM_FF}, 0, ARCH_MAY_BIAS},
     {"ffn_up.bias", LAYER(up_bias), VECTOR, {DIM_FF}, 0, ARCH_MAY_BIAS},
@@ -147,6 +165,12 @@ static uint64_t dim_value(const struct modelconf *c, uint32_t layer, enum dim d)
         return c->n_vocab;
     case DIM_ROT_HALF:
         return c->n_rot / 2;
+    case DIM_CONTEXT:
+        return c->context_trained;
+    case DIM_TYPES:
+        return c->n_token_types;
+    case DIM_LABELS:
+        return c->n_labels;
     }
     ASSERT(false);
     return 0;

@@ -12,12 +12,14 @@
 struct weights_layer {
     struct vec attn_norm, ffn_norm;
     struct vec attn_post_norm, ffn_post_norm;
-    struct vec q_norm, k_norm; /* [D] */
-    struct vec sinks;          /* [H] */
-    struct weight q, k, v;     /* or: */
-    struct weight qkv;         /* q‖k‖v */
+    struct vec attn_out_norm, attn_out_norm_bias; /* encoders: of the sum behind attention … */
+    struct vec ffn_out_norm, ffn_out_norm_bias;   /* … and behind the feed-forward network */
+    struct vec q_norm, k_norm;                    /* [D] */
+    struct vec sinks;                             /* [H] */
+    struct weight q, k, v;                        /* or: */
+    struct weight qkv;                            /* q‖k‖v */
     struct weight attn_out;
-    struct vec q_bias, k_bias, v_bias, attn_out_bias;
+    struct vec q_bias, k_bias, v_bias, qkv_bias, attn_out_bias;
     struct weight gate, up, down; /* halves of one tensor with ARCH_FUSED_GATE; stacked with MOE */
     struct vec gate_bias, up_bias, down_bias;
     struct weight router;
@@ -28,6 +30,11 @@ struct weights {
     struct weight token_embd;
     struct weight output; /* data is NULL when tied to token_embd */
     struct vec output_norm;
+    struct vec embd_norm, embd_norm_bias;
+    struct vec positions;                        /* [context, C] */
+    struct vec token_types;                      /* [types, C] */
+    struct weight classifier, classifier_output; /* [C, C] then tanh; [labels, C] */
+    struct vec classifier_bias, classifier_output_bias;
     struct vec rope_freqs, rope_long, rope_short; /* [n_rot / 2] */
     struct weights_layer *layers;                 /* owned */
     uint64_t n_params;

@@ -21,6 +21,8 @@ struct gateway_route {
 static const struct gateway_route gateway_routes[] = {
     {HTTP_METHOD_POST, "/chat/completions", GW_CHAT},
     {HTTP_METHOD_POST, "/completions", GW_COMPLETION},
+    {HTTP_METHOD_POST, "/embeddings", GW_EMBED},
+    {HTTP_METHOD_POST, "/rerank", GW_RERANK},
     {HTTP_METHOD_GET, "/models", GW_MODELS},
     {HTTP_METHOD_GET, "/models/", GW_MODEL},
 };

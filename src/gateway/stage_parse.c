@@ -4,6 +4,7 @@
 
 #include "api/chat.h"
 #include "api/complete.h"
+#include "api/rerank.h"
 
 enum {
     PARSE_HERE_BYTES_MAX = 256 << 10, /* a longer body would hold the loop for milliseconds */
@@ -31,19 +32,43 @@ static enum gw_result parse_check_model(struct gw_request *r)
     return GW_NEXT;
 }
 
+static enum rc parse_by_kind(enum gw_kind kind, struct str body, struct arena *scratch,
+                             struct str *model, struct gw_parsed *p)
+{
+    union {
+        struct api_chat_request chat;
+        struct api_complete_request complete;
+        struct api_embed_request embed;
+        struct api_rerank_request rerank;
+    } u;
+    enum rc rc = RC_OK;
+    if (kind == GW_EMBED) {
+        rc = api_embed_parse(body, scratch, &u.embed, &p->err);
+        *model = u.embed.model;
+        return rc;
+    }
+    if (kind == GW_RERANK) {
+        rc = api_rerank_parse(body, scratch, &u.rerank, &p->err);
+        *model = u.rerank.model;
+        return rc;
+    }
+    const struct api_generate *gen = kind == GW_CHAT ? &u.chat.gen : &u.complete.gen;
+    rc = kind == GW_CHAT ? api_chat_parse(body, scratch, &u.chat, &p->err)
+                         : api_complete_parse(body, scratch, &u.complete, &p->err);
+    *model = gen->model;
+    p->stream = gen->stream;
+    return rc;
+}
+
 /* Touches nothing but the body, the arenas and `parsed`. What was parsed is of no use later: the
  * bytes go on. */
 static void parse_body(struct gw_request *r, struct arena *scratch)
 {
     struct gw_parsed *p = &r->parsed;
-    struct api_chat_request chat;
-    struct api_complete_request complete;
-    const struct api_generate *gen = r->kind == GW_CHAT ? &chat.gen : &complete.gen;
-    p->rc = r->kind == GW_CHAT ? api_chat_parse(buf_str(&r->body), scratch, &chat, &p->err)
-                               : api_complete_parse(buf_str(&r->body), scratch, &complete, &p->err);
+    struct str model = STR_NULL;
+    p->rc = parse_by_kind(r->kind, buf_str(&r->body), scratch, &model, p);
     if (p->rc == RC_OK) {
-        p->stream = gen->stream;
-        p->model = arena_str(&r->arena, gen->model);
+        p->model = arena_str(&r->arena, model);
         p->rc = p->model.ptr != NULL ? RC_OK : err_set(&p->err, RC_NOMEM, "out of memory");
     }
 }
@@ -134,6 +159,5 @@ void stage_parse_body_end(void *ctx, enum rc rc)
 
 enum gw_result stage_parse(struct gw_request *r)
 {
-    bool has_body = r->kind == GW_CHAT || r->kind == GW_COMPLETION;
-    return has_body ? GW_WAIT : parse_check_model(r);
+    return gw_kind_has_body(r->kind) ? GW_WAIT : parse_check_model(r);
 }

@@ -346,6 +346,10 @@ static struct str proxy_target(struct gw_request *r)
         return STR_LIT("/v1/chat/completions");
     case GW_COMPLETION:
         return STR_LIT("/v1/completions");
+    case GW_EMBED:
+        return STR_LIT("/v1/embeddings");
+    case GW_RERANK:
+        return STR_LIT("/v1/rerank");
     case GW_MODELS:
         return STR_LIT("/v1/models");
     case GW_MODEL:
@@ -384,7 +388,7 @@ enum gw_result stage_proxy(struct gw_request *r)
     };
     struct http_header headers[1 + API_LINK_HEADERS_MAX];
     struct api_header texts[API_LINK_HEADERS_MAX];
-    bool has_body = r->kind == GW_CHAT || r->kind == GW_COMPLETION;
+    bool has_body = gw_kind_has_body(r->kind);
     struct http_client_conf conf = {
         .method = has_body ? HTTP_METHOD_POST : HTTP_METHOD_GET,
         .target = proxy_target(r),

@@ -23,7 +23,7 @@ void stage_usage(struct gw_request *r, enum rc how)
     int status = usage_status(r, how);
     metric_add(metric_status(status), 1);
     metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
-    if (r->n_attempts > 0 && r->kind != GW_MODELS && r->kind != GW_MODEL) {
+    if (r->n_attempts > 0 && gw_kind_has_body(r->kind)) {
         metric_add(metric_with1(METRIC_MODEL_REQUESTS, r->model), 1);
         metric_add(metric_with1(METRIC_PROMPT_TOKENS, r->model), r->prompt_tokens);
         metric_add(metric_with1(METRIC_TOKENS_GENERATED, r->model), r->output_tokens);

@@ -204,7 +204,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     stages_read_trace(r, head);
     /* Who asks is settled from the head alone; a refused client's body is never kept. */
     enum gw_result result = stage_auth(r);
-    bool wants_body = result == GW_NEXT && (kind == GW_CHAT || kind == GW_COMPLETION);
+    bool wants_body = result == GW_NEXT && gw_kind_has_body(kind);
     http_exchange_accept(x, wants_body ? HTTP_BODY_STREAM : HTTP_BODY_DROP, GATEWAY_BODY_BYTES_MAX,
                          &events, r);
     stages_walk(r, result);

@@ -23,7 +23,13 @@
 
 enum gw_result { GW_NEXT, GW_WAIT, GW_DONE, GW_FAIL };
 
-enum gw_kind { GW_CHAT, GW_COMPLETION, GW_MODELS, GW_MODEL };
+enum gw_kind { GW_CHAT, GW_COMPLETION, GW_EMBED, GW_RERANK, GW_MODELS, GW_MODEL };
+
+/* Whether the request has a body, which names the model. */
+static inline bool gw_kind_has_body(enum gw_kind kind)
+{
+    return kind != GW_MODELS && kind != GW_MODEL;
+}
 
 enum {
     GW_ID_BYTES = 72,

@@ -252,6 +252,10 @@ static void what_is_wrong_in_the_request_never_reaches_the_server(void **state)
         {COMPLETE, "{\"model\":\"other\",\"prompt\":\"p\"}", true, 404, "model_not_found"},
         {COMPLETE, "", true, 400, "error"},
         {"GET /v1/completions", "", true, 405, "allow: POST"},
+        {"POST /v1/embeddings", "{\"model\":\"m\",\"input\":[]}", true, 400, "\"param\":\"input\""},
+        {"POST /v1/rerank", "{\"model\":\"m\",\"query\":\"q\"}", true, 400, "documents"},
+        {"POST /v1/rerank", "{\"model\":\"o\",\"query\":\"q\",\"documents\":[\"d\"]}", true, 404,
+         "model_not_found"},
         {"POST /v1/models", "{}", true, 405, "allow: GET"},
         {"GET /v1/models/%zz", "", true, 404, "x-request-id: req_"},
         {"GET /v1/models/other", "", true, 404, "model_not_found"},
@@ -267,6 +271,26 @@ static void what_is_wrong_in_the_request_never_reaches_the_server(void **state)
         answer_free(&a);
     }
     assert_int_equal(atomic_load(&r.fake.n_requests), 0);
+    rig_close(&r);
+}
+
+static void texts_go_to_routes_of_their_own(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"POST /v1/embeddings", "{\"model\":\"m\",\"input\":\"p\",\"user\":\"ok\"}"},
+        {"POST /v1/rerank",
+         "{\"model\":\"m\",\"query\":\"q\",\"documents\":[\"d\"],\"user\":\"ok\"}"},
+    };
+    struct rig r;
+    rig_open(&r, (struct gateway_conf){0});
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct answer a;
+        ask(&r.addr, cases[i][0], r.auth, cases[i][1], &a);
+        assert_int_equal(a.status, 200);
+        assert_true(raw_has(&r.fake.last, cases[i][0]));
+        answer_free(&a);
+    }
     rig_close(&r);
 }
 
@@ -557,6 +581,7 @@ int main(void)
         cmocka_unit_test(streams_end_with_done_or_an_error),
         cmocka_unit_test(an_error_behind_an_early_head_keeps_its_words),
         cmocka_unit_test(what_is_wrong_in_the_request_never_reaches_the_server),
+        cmocka_unit_test(texts_go_to_routes_of_their_own),
         cmocka_unit_test(headers_of_the_link_are_the_gateways_own),
         cmocka_unit_test(waiting_requests_are_answered_when_the_server_is_back),
         cmocka_unit_test(nobody_waits_for_ever),

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <semaphore.h>
+#include <time.h>
 
 #include "base/assert.h"
 #include "base/crypto.h"
@@ -254,17 +255,31 @@ static void step_publish(struct step *s)
     }
 }
 
+/* Until a reader has something, or until `due_ns`. */
+static void step_sleep(struct step *s, uint64_t due_ns)
+{
+    if (due_ns == UINT64_MAX) {
+        while (sem_wait(&s->bell) != 0 && errno == EINTR) {}
+        return;
+    }
+    struct timespec until = {.tv_sec = (time_t)(due_ns / UINT64_C(1000000000)),
+                             .tv_nsec = (long)(due_ns % UINT64_C(1000000000))};
+    while (sem_clockwait(&s->bell, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR) {}
+}
+
 static void step_turn(struct step *s)
 {
     bool ran = false;
+    uint64_t due_ns = UINT64_MAX;
     step_take_jobs(s);
     for (uint32_t i = 0; i < s->n_models; i++) {
         step_look_at_jobs(s, s->models[i]);
         ran |= step_run(s, s->models[i]);
     }
+    ran |= s->conf.embed != NULL && embed_turn(s->conf.embed, &due_ns);
     step_publish(s);
     if (!ran) {
-        while (sem_wait(&s->bell) != 0 && errno == EINTR) {}
+        step_sleep(s, due_ns);
     }
 }
 
@@ -278,6 +293,9 @@ static void step_main(void *arg)
     struct err why = {.code = RC_CANCELLED};
     for (uint32_t i = 0; i < s->n_models; i++) {
         step_fail_all(s, s->models[i], &why);
+    }
+    if (s->conf.embed != NULL) {
+        embed_end(s->conf.embed);
     }
     step_publish(s);
 }
@@ -341,6 +359,11 @@ enum rc step_submit(struct step *s, struct model *m, struct job *j, struct err *
 void step_cancel(struct step *s, struct job *j)
 {
     atomic_store_explicit(&j->cancelled, true, memory_order_relaxed);
+    sem_post(&s->bell);
+}
+
+void step_ring(struct step *s)
+{
     sem_post(&s->bell);
 }
 

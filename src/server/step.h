@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "server/embed.h"
 #include "server/job.h"
 
 enum { STEP_MODELS_MAX = 16 };
@@ -21,6 +22,7 @@ struct step_conf {
     uint32_t waiting_max;      /* jobs in line, per model; 0 = 256 */
     uint32_t prefill_rows_max; /* prompt rows beside decoding sequences; 0 = 64 */
     bool no_prefix_cache;
+    struct embed *embed; /* gets a slice of each turn; may be NULL; outlives the thread */
     /* Called on the engine thread when step_next has something new; must not block. */
     void (*wake)(void *ctx);
     void *wake_ctx;
@@ -46,6 +48,8 @@ const struct engine *step_model_engine(const struct model *m);
 RC step_submit(struct step *s, struct model *m, struct job *j, struct err *err);
 /* Reader thread. The work ends within one step; the finish still comes as an update. */
 void step_cancel(struct step *s, struct job *j);
+/* Reader thread. Something was put in conf.embed. */
+void step_ring(struct step *s);
 /* Reader thread. The next job with news, or NULL. */
 struct job *step_next(struct step *s);
 /* Reader thread. Takes the news of a job that step_next gave; until then the job is not given

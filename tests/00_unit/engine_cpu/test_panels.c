@@ -21,7 +21,7 @@ static const enum dtype float_types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 static const char *const isas[] = {"generic", "avx2", "avx2vnni", "avx512", "avx512bf16"};
 
 /* 33 outputs are two panels and one row of a third. */
-enum { OUTPUTS = 33, COLS_MAX = 3 * 256 + 32, ROWS_MAX = 13, STRIDE = 20 };
+enum { OUTPUTS = 33, COLS_MAX = 3 * 256 + 32, ROWS_MAX = 33, STRIDE = 20 };
 
 static float random_unit(struct rng *r)
 {

@@ -1,8 +1,12 @@
 /* panel_32.c: the table of kernels over panels of types with blocks of 32 columns (panel.h). */
 #include "engine/cpu/kernels/panel.h"
 
+#if defined(__AVX2__)
+#include "engine/cpu/kernels/panel_avx2.h"
+#else
 #include "engine/cpu/kernels/panel_generic.h"
 #define panel_gemm_32 panel_gemm_generic
+#endif
 
 #define DEFINE_GEMM(T)                                                                             \
     static void gemm_##T(const struct kern_gemm *g, const struct kern_rows *a)                     \

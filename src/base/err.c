@@ -48,6 +48,7 @@ enum rc err_set_at(struct err *err, enum rc code, const char *file, int line, co
     err->code = code;
     err->file = file;
     err->line = line;
+    err->retry_ms = 0;
     memcpy(err->param, path, sizeof(path));
     memcpy(err->msg, msg, sizeof(msg));
     return code;

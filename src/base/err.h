@@ -26,6 +26,7 @@
     X(TOO_LARGE, 413, "invalid_request_error", "request_too_large", 0, 0)                          \
     X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type", 0, 0)                    \
     X(RATE_LIMITED, 429, "rate_limit_error", "rate_limit_exceeded", 1, 0)                          \
+    X(BUSY, 429, "overloaded_error", "server_busy", 1, 0)                                          \
     X(HEADERS_TOO_LARGE, 431, "invalid_request_error", "headers_too_large", 0, 0)                  \
     X(CANCELLED, 499, "invalid_request_error", "client_closed_request", 0, 0)                      \
     X(INTERNAL, 500, "server_error", "internal_error", 1, 1)                                       \
@@ -66,6 +67,7 @@ struct err_row {
 struct err {
     enum rc code;
     int line;
+    uint32_t retry_ms; /* when to try again; 0 = not known. Set behind err_set, which clears it */
     const char *file;
     char param[128];
     char msg[512];

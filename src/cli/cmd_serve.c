@@ -13,6 +13,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/commands.h"
+#include "cli/limits.h"
+#include "cli/local.h"
 #include "cli/model_path.h"
 #include "control/supervise.h"
 #include "gateway/gateway.h"
@@ -31,7 +33,7 @@ static const struct args_row cmd_serve_options[] = {
     {"--admin-listen", 0, "ADDR", "admin and metrics address (default 127.0.0.1:8081)"},
     {"--tls", 0, "off", "'off' allows plain HTTP on addresses that others can reach"},
     {"--metrics-open", 0, NULL, "let loopback clients read /metrics without a key"},
-    {"--parallel", 0, "N", "sequences decoded together, per model (default 16)"},
+    LIMITS_OPTIONS,
     {"--threads", 't', "N", "compute threads (default: one per core)"},
     {"--ctx", 'c', "N", "longest context in tokens (default: the model's, at most 8192)"},
     {"--backend", 0, "NAME", "cpu or ref (default: the fastest that runs here)"},
@@ -138,9 +140,21 @@ static enum rc serve_places(struct serve *s, struct err *err)
     return addr_parse(&s->server_addr, str_from(s->server_listen), err);
 }
 
+static uint32_t serve_pass_options(struct serve *s, const char *const *names, uint32_t n)
+{
+    for (; *names != NULL; names++) {
+        const char *value = args_str(s->args, *names, NULL);
+        if (value != NULL) {
+            s->argv[n++] = *names;
+            s->argv[n++] = value;
+        }
+    }
+    return n;
+}
+
 static void serve_child_argv(struct serve *s)
 {
-    static const char *const passed[] = {"--threads", "--ctx", "--backend", "--parallel"};
+    static const char *const passed[] = {"--threads", "--ctx", "--backend", NULL};
     uint32_t n = 0;
     s->argv[n++] = s->exe;
     s->argv[n++] = "server";
@@ -151,13 +165,8 @@ static void serve_child_argv(struct serve *s)
         s->argv[n++] = "--model";
         s->argv[n++] = s->model_args[i];
     }
-    for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
-        const char *value = args_str(s->args, passed[i], NULL);
-        if (value != NULL) {
-            s->argv[n++] = passed[i];
-            s->argv[n++] = value;
-        }
-    }
+    n = serve_pass_options(s, passed, n);
+    n = serve_pass_options(s, limits_names(), n);
     s->argv[n] = NULL;
 }
 
@@ -172,7 +181,12 @@ static enum rc serve_settings(struct serve *s, struct err *err)
                        level);
     }
     log_init(&log);
-    enum rc rc = serve_listen(a, "--listen", "127.0.0.1:8080", &s->listen, err);
+    /* The child reads them again: what is wrong is said here, before anything is opened. */
+    struct engine_conf engine;
+    struct server_limits limits = {0};
+    enum rc rc = local_engine_conf(a, &engine, err);
+    rc = rc == RC_OK ? limits_read(a, &limits, &engine, err) : rc;
+    rc = rc != RC_OK ? rc : serve_listen(a, "--listen", "127.0.0.1:8080", &s->listen, err);
     rc = rc == RC_OK ? serve_listen(a, "--admin-listen", "127.0.0.1:8081", &s->admin_listen, err)
                      : rc;
     const char *model;

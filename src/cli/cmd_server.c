@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "cli/commands.h"
+#include "cli/limits.h"
 #include "cli/local.h"
 #include "cli/model_path.h"
 #include "net/process.h"
@@ -19,7 +20,7 @@ static const struct args_row cmd_server_options[] = {
     {"--model", 'm', "MODEL", "GGUF file or model name; may be repeated; ID=FILE names it"},
     {"--listen", 'l', "ADDR",
      "unix:PATH, or a loopback address (default unix:$BUD_HOME/server.sock)"},
-    {"--parallel", 0, "N", "sequences decoded together, per model (default 16)"},
+    LIMITS_OPTIONS,
     {"--lifeline", 0, NULL, "end when standard input closes (set by bud serve)"},
     LOCAL_ENGINE_OPTIONS,
     {0},
@@ -88,7 +89,7 @@ static enum rc cmd_server_listen(const struct args *a, struct addr *out, struct 
 static enum rc cmd_server_conf(struct cmd_server_run *r, const struct args *a, struct err *err)
 {
     enum rc rc = local_engine_conf(a, &r->conf.engine, err);
-    rc = rc == RC_OK ? args_u32(a, "--parallel", 1, 1024, &r->conf.running_max, err) : rc;
+    rc = rc == RC_OK ? limits_read(a, &r->conf.limits, &r->conf.engine, err) : rc;
     rc = rc == RC_OK ? cmd_server_listen(a, &r->conf.listen, err) : rc;
     const char *model;
     for (uint32_t i = 0; rc == RC_OK && (model = args_nth(a, "--model", i)) != NULL; i++) {

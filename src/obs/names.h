@@ -28,6 +28,25 @@
       "Time between two tokens of one sequence, by model.")                                        \
     X(REQUESTS_FINISHED, "bud_requests_finished_total", COUNTER, "model,reason", NONE,             \
       "Sequences ended, by model and reason: stop, length, cancelled or error.")                   \
+    X(PREEMPTIONS, "bud_preemptions_total", COUNTER, "model", NONE,                                \
+      "Sequences that gave their place or pages to others and were put back in line, by model.")   \
+    X(KV_PAGES_USED, "bud_kv_pages_used", GAUGE, "model", NONE,                                    \
+      "Key/value pages held by sequences, by model.")                                              \
+    X(KV_PAGES_TOTAL, "bud_kv_pages_total", GAUGE, "model", NONE, "Key/value pages, by model.")    \
+    X(PREFIX_LOOKED_UP, "bud_prefix_cache_queries_total", COUNTER, "model", NONE,                  \
+      "Prompt tokens looked up in the prefix cache, by model.")                                    \
+    X(PREFIX_HITS, "bud_prefix_cache_hits_total", COUNTER, "model", NONE,                          \
+      "Prompt tokens found in the prefix cache, by model.")                                        \
+    X(STEP_DURATION, "bud_step_duration_seconds", HISTOGRAM, "model", INTER_TOKEN,                 \
+      "Time of one step of the engine, by model.")                                                 \
+    X(STEP_RATIO, "bud_step_observed_ratio", GAUGE, "model", NONE,                                 \
+      "Observed over predicted time of the latest steps, a running mean: 1 is exact.")             \
+    X(DRAFT_TOKENS, "bud_draft_tokens_total", COUNTER, "model", NONE,                              \
+      "Tokens guessed by speculation and checked, by model.")                                      \
+    X(DRAFT_ACCEPTED, "bud_draft_accepted_tokens_total", COUNTER, "model", NONE,                   \
+      "Guessed tokens that were right, by model.")                                                 \
+    X(ADMISSION_REFUSED, "bud_admission_refused_total", COUNTER, "model,reason", NONE,             \
+      "Requests refused by the scheduler: line full, wait too long or deadline not to be met.")    \
     X(STREAMS_FAILED, "bud_streams_failed_total", COUNTER, "model", NONE,                          \
       "Streams that had begun and ended with an error, by model.")                                 \
     X(UPSTREAM_RETRIES, "bud_upstream_retries_total", COUNTER, "", NONE,                           \

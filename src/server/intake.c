@@ -18,6 +18,7 @@ enum {
     INTAKE_ARENA_BYTES_MAX = 768 << 20, /* parsed body, rendered text and tokens of a request */
     INTAKE_NEWS_BYTES_MAX = 64 << 20,
     INTAKE_SLOW_BYTES = 1 << 20, /* a body over this counts as slow work */
+    INTAKE_DEADLINE_MS_MAX = 1 << 30,
 };
 
 /* What the API lets through, the sampler and the matcher take: they assert it. */
@@ -108,7 +109,12 @@ static void intake_job_params(const struct request *r, struct job_params *out,
         .stop_tokens = stop_tokens,
         .n_stop_tokens = g->n_stop_tokens,
         .tenant = str_from(r->link.tenant),
+        .priority = (uint32_t)r->link.priority,
     };
+    if (r->link.has_deadline) {
+        uint64_t left_ms = MIN(r->link.deadline_ms, (uint64_t)INTAKE_DEADLINE_MS_MAX);
+        out->deadline_ns = r->arrived_ns + left_ms * 1000000;
+    }
     if (!s->has_seed) {
         crypto_random(&out->sample.seed, sizeof(out->sample.seed));
     }
@@ -136,6 +142,26 @@ static enum rc intake_check_ids(const struct request *r, struct err *err)
     return RC_OK;
 }
 
+/* What the budget leaves for one choice's output; the first ones get what does not divide. */
+static enum rc intake_check_budget(const struct request *r, uint32_t idx, uint32_t *max_tokens,
+                                   struct err *err)
+{
+    if (!r->link.has_budget) {
+        return RC_OK;
+    }
+    uint32_t budget = r->link.budget_tokens;
+    uint32_t left = budget > r->n_prompt_tokens ? budget - r->n_prompt_tokens : 0;
+    if (left < r->n_choices) {
+        return err_set(
+            err, RC_RATE_LIMITED,
+            "The budget of %u tokens does not cover a prompt of %u tokens and an answer.", budget,
+            r->n_prompt_tokens);
+    }
+    uint32_t share = left / r->n_choices + (idx < left % r->n_choices ? 1 : 0);
+    *max_tokens = MIN(*max_tokens, share);
+    return RC_OK;
+}
+
 static enum rc intake_start_choice(struct request *r, struct choice *c, struct job_params *params,
                                    struct err *err)
 {
@@ -147,6 +173,10 @@ static enum rc intake_start_choice(struct request *r, struct choice *c, struct j
     if (rc != RC_OK) {
         str_copy(err->param, sizeof(err->param),
                  str_from(r->kind == API_KIND_CHAT ? "messages" : "prompt"));
+        return rc;
+    }
+    rc = intake_check_budget(r, c->index, &params->max_tokens, err);
+    if (rc != RC_OK) {
         return rc;
     }
     /* Choices of one request differ although they share its seed. */
@@ -412,7 +442,7 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
     };
     struct err err = {0};
     if (s->n_requests >= s->conf.requests_max) {
-        err_set(&err, RC_OVERLOADED, "Too many requests are in work.");
+        err_set(&err, RC_BUSY, "The server is busy: too many requests are in work.");
         reply_send_error(x, &err);
         return;
     }
@@ -428,6 +458,7 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
     r->n_holds = 1; /* the exchange's */
     s->n_requests++;
     r->created_s = clock_wall_s(loop_clock(s->loop));
+    r->arrived_ns = clock_mono_ns(loop_clock(s->loop));
     arena_init(&r->arena, INTAKE_ARENA_BYTES_MAX);
     arena_init(&r->news, INTAKE_NEWS_BYTES_MAX);
     buf_init(&r->body, SERVER_BODY_BYTES_MAX);

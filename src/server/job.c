@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "server/fair.h"
 #include "server/job_engine.h"
 
 /* ---- making ---- */
@@ -44,6 +45,7 @@ enum rc job_create(struct job **out, const struct job_params *params, void *read
 {
     ASSERT(params->n_prompt > 0 && params->max_tokens > 0);
     ASSERT(params->n_stops <= STOP_STRINGS_MAX);
+    ASSERT(params->tenant.len < FAIR_NAME_BYTES_MAX);
     *out = NULL;
     struct job *j = mem_try_zalloc(sizeof(*j));
     if (j == NULL) {

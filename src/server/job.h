@@ -30,7 +30,10 @@ struct job_params {
     struct sample_params sample; /* biases are copied */
     const struct str *stops;     /* copied */
     uint32_t n_stops;
-    struct str tenant; /* copied; requests of one tenant share their prefixes; may be empty */
+    struct str tenant;    /* copied; requests of one tenant share their prefixes; may be empty; less
+                           * than FAIR_NAME_BYTES_MAX bytes */
+    uint32_t priority;    /* 0 = served first; below SCHED_CLASSES */
+    uint64_t deadline_ns; /* monotonic: the job fails then; 0 = none */
     const int32_t *stop_tokens; /* copied; end the answer and are not shown */
     uint32_t n_stop_tokens;
     bool show_special; /* control tokens appear as text */

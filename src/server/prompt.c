@@ -133,7 +133,9 @@ enum rc prompt_encode_text(const struct engine *e, struct str text, struct arena
 enum rc prompt_check_length(const struct engine *e, uint32_t n_prompt, uint32_t asked,
                             uint32_t *max_tokens, struct err *err)
 {
-    uint32_t limit = engine_info(e)->context_tokens;
+    const struct engine_info *info = engine_info(e);
+    uint64_t in_pages = (uint64_t)info->kv_pages * KV_PAGE_TOKENS;
+    uint32_t limit = (uint32_t)MIN(in_pages, (uint64_t)info->context_tokens);
     if (n_prompt >= limit || asked > limit - n_prompt) {
         return err_set_param(err, RC_CONTEXT, "messages",
                              "This model's maximum context length is %u tokens. However, you "

@@ -31,7 +31,8 @@ RC prompt_encode_chat(const struct engine *e, struct str text, struct arena *a,
 RC prompt_encode_text(const struct engine *e, struct str text, struct arena *a,
                       struct token_list *out, struct err *err);
 
-/* RC_CONTEXT naming both counts when prompt and asked output do not fit; else *max_tokens is what
+/* RC_CONTEXT naming both counts when prompt and asked output do not fit the context, or all pages
+ * together; else *max_tokens is what
  * may be generated: `asked`, or all that is left when asked is 0. */
 RC prompt_check_length(const struct engine *e, uint32_t n_prompt, uint32_t asked,
                        uint32_t *max_tokens, struct err *err);

@@ -26,7 +26,7 @@ void reply_send_error(struct http_exchange *x, const struct err *err)
     struct buf body;
     buf_init(&body, 64 << 10);
     api_fail_write(&body, err);
-    uint32_t n = api_fail_headers(err, 0, extra);
+    uint32_t n = api_fail_headers(err, err->retry_ms, extra);
     headers[0] = (struct http_header){STR_LIT("content-type"), STR_LIT("application/json")};
     for (uint32_t i = 0; i < n; i++) {
         headers[1 + i] = (struct http_header){str_from(extra[i].name), str_from(extra[i].value)};

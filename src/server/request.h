@@ -40,9 +40,10 @@ struct request {
     struct api_link link;
     char id[48];
     int64_t created_s;
-    struct arena arena; /* the parsed request, prompts; with echo until the end, see below */
-    struct arena news;  /* one event's parts; reset after each */
-    struct buf body;    /* the request's bytes; goes back with the arena */
+    uint64_t arrived_ns; /* monotonic */
+    struct arena arena;  /* the parsed request, prompts; with echo until the end, see below */
+    struct arena news;   /* one event's parts; reset after each */
+    struct buf body;     /* the request's bytes; goes back with the arena */
     union {
         struct api_chat_request chat;
         struct api_complete_request complete;

@@ -254,6 +254,7 @@ static enum rc server_start_step(struct server *s, struct err *err)
         if (rc != RC_OK) {
             return rc;
         }
+        step_name_model(m->model, m->id);
     }
     s->stepping = true;
     return step_start(s->step, err);
@@ -284,8 +285,16 @@ static void server_loaded(void *ctx, enum rc rc)
 
 static enum rc server_open(struct server *s, struct err *err)
 {
+    const struct server_limits *limits = &s->conf.limits;
     struct step_conf step = {.clock = loop_clock(s->loop),
-                             .running_max = s->conf.running_max,
+                             .running_max = limits->running_max,
+                             .tenant_running_max = limits->tenant_running_max,
+                             .waiting_max = limits->waiting_max,
+                             .waiting_ms_max = limits->waiting_ms_max,
+                             .budget_ms = limits->budget_ms,
+                             .no_prefix_cache = limits->no_prefix_cache,
+                             .no_speculation = limits->no_speculation,
+                             .calibrate = true,
                              .wake = server_wake,
                              .wake_ctx = s};
     struct http_server_conf http = {.handler = server_handle,

@@ -13,7 +13,7 @@
 enum {
     SERVER_BODY_BYTES_MAX = 32 << 20,    /* of one request: 413 */
     SERVER_BODIES_BYTES_MAX = 256 << 20, /* of all requests not yet at work: 503 */
-    SERVER_REQUESTS_MAX = 512,           /* in work: 503 */
+    SERVER_REQUESTS_MAX = 512,           /* in work: 429 */
     SERVER_KV_PAGES_DEFAULT = 512,       /* 16,384 tokens, shared by all sequences of a model */
 };
 
@@ -27,7 +27,14 @@ struct server_conf {
     const struct server_model_conf *models; /* strings must live as long as the server */
     uint32_t n_models;
     struct engine_conf engine; /* of every model */
-    uint32_t running_max;      /* sequences decoded together; 0 = 16 */
+    struct server_limits {
+        uint32_t running_max; /* of each model; see step.h for these and their defaults */
+        uint32_t tenant_running_max;
+        uint32_t waiting_max;
+        uint32_t waiting_ms_max;
+        uint32_t budget_ms;
+        bool no_prefix_cache, no_speculation;
+    } limits;
     uint32_t requests_max;
     size_t bodies_bytes_max;
     /* Called once on the loop: RC_OK when ready, else why a model cannot be loaded. */

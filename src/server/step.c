@@ -1,7 +1,7 @@
 /* step.c: the engine thread (picture in step.h).
  *
- * A turn: new jobs in → cancelled and caught-up jobs looked at → for each model: plan, forward,
- * sample, emit → figures out. With nothing to run it sleeps on a semaphore that every reader call
+ * A turn: new jobs in → cancelled, late and caught-up jobs looked at → a step of each model
+ * (lane.h) → figures out. With nothing to run it sleeps on a semaphore that every reader call
  * posts. */
 #include "server/step.h"
 
@@ -10,30 +10,27 @@
 #include <time.h>
 
 #include "base/assert.h"
-#include "base/crypto.h"
 #include "base/mem.h"
 #include "base/thread.h"
-#include "server/batch.h"
+#include "server/job_engine.h"
+#include "server/lane.h"
 
 enum {
     STEP_RUNNING_DEFAULT = 16,
     STEP_WAITING_DEFAULT = 256,
-    STEP_PREFILL_ROWS_DEFAULT = 64,
+    STEP_WAITING_MS_DEFAULT = 60000,
+    STEP_BUDGET_MS_DEFAULT = 100,
+    STEP_AGING_MS_DEFAULT = 10000,
+    STEP_DEADLINE_MS = 50, /* between looks at the clock when nothing runs */
 };
 
 struct model {
-    struct engine *engine;
-    struct kv_pages pages;
-    struct prefix prefix;
-    struct sched sched;
-    struct batch batch;
-    struct sched_row *rows; /* room for running_max */
-    struct list live;       /* every seq */
+    struct lane *lane;
 };
 
 struct step {
     struct step_conf conf;
-    struct model *models[STEP_MODELS_MAX];
+    struct model models[STEP_MODELS_MAX];
     uint32_t n_models;
     uint32_t jobs_max;
     uint32_t n_jobs; /* the reader's: submitted, finish not yet taken */
@@ -41,27 +38,33 @@ struct step {
     sem_t bell;
     struct thread thread;
     _Atomic bool stopping;
-    bool news; /* engine thread: something was put since the last wake */
-    _Atomic uint64_t n_steps, n_prompt_tokens, n_output_tokens, n_preempted, last_step_ns;
-    _Atomic uint64_t n_looked_up_tokens, n_hit_tokens;
-    _Atomic uint32_t n_running, n_waiting, n_pages_used, n_pages_total;
+    uint64_t last_step_ns;
+    pthread_mutex_t stats_lock;
+    struct step_stats stats; /* under the lock */
 };
 
 /* ---- setting up ---- */
+
+static uint32_t step_or(uint32_t value, uint32_t fallback)
+{
+    return value != 0 ? value : fallback;
+}
 
 enum rc step_create(struct step **out, const struct step_conf *conf, struct err *err)
 {
     *out = NULL;
     struct step *s = mem_zalloc(sizeof(*s));
     s->conf = *conf;
-    s->conf.running_max = conf->running_max != 0 ? conf->running_max : STEP_RUNNING_DEFAULT;
-    s->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : STEP_WAITING_DEFAULT;
-    s->conf.prefill_rows_max =
-        conf->prefill_rows_max != 0 ? conf->prefill_rows_max : STEP_PREFILL_ROWS_DEFAULT;
+    s->conf.running_max = step_or(conf->running_max, STEP_RUNNING_DEFAULT);
+    s->conf.waiting_max = step_or(conf->waiting_max, STEP_WAITING_DEFAULT);
+    s->conf.waiting_ms_max = step_or(conf->waiting_ms_max, STEP_WAITING_MS_DEFAULT);
+    s->conf.budget_ms = step_or(conf->budget_ms, STEP_BUDGET_MS_DEFAULT);
+    s->conf.aging_ms = step_or(conf->aging_ms, STEP_AGING_MS_DEFAULT);
     if (sem_init(&s->bell, 0, 0) != 0) {
         mem_free(s);
         return err_set(err, RC_IO, "cannot make a semaphore: %m");
     }
+    pthread_mutex_init(&s->stats_lock, NULL);
     s->jobs_max = (s->conf.running_max + s->conf.waiting_max) * STEP_MODELS_MAX;
     ring_init(&s->inbox, s->jobs_max);
     ring_init(&s->updates, s->jobs_max);
@@ -76,188 +79,92 @@ enum rc step_add_model(struct step *s, struct model **out, struct engine *engine
     if (s->n_models == STEP_MODELS_MAX) {
         return err_set(err, RC_TOO_LARGE, "at most %d models in one server", STEP_MODELS_MAX);
     }
-    const struct engine_info *info = engine_info(engine);
-    struct model *m = mem_zalloc(sizeof(*m));
-    struct sched_conf conf = {
-        .rows_max = info->batch_tokens_max,
-        .prefill_rows_max = MIN(s->conf.prefill_rows_max, info->batch_tokens_max),
-        .running_max = MIN(s->conf.running_max, info->batch_tokens_max),
+    struct lane_conf conf = {
+        .clock = s->conf.clock,
+        .running_max = s->conf.running_max,
+        .tenant_running_max = s->conf.tenant_running_max,
         .waiting_max = s->conf.waiting_max,
+        .budget_ns = s->conf.budget_ms * UINT64_C(1000000),
+        .waiting_ns_max = s->conf.waiting_ms_max * UINT64_C(1000000),
+        .aging_ns = s->conf.aging_ms * UINT64_C(1000000),
+        .prefix_cache = !s->conf.no_prefix_cache,
+        .speculation = !s->conf.no_speculation,
+        .calibrate = s->conf.calibrate,
+        .updates = &s->updates,
     };
-    enum rc rc = batch_init(&m->batch, conf.rows_max, conf.running_max, info->n_vocab, err);
-    if (rc != RC_OK) {
-        mem_free(m);
-        return rc;
+    struct model *m = &s->models[s->n_models];
+    enum rc rc = lane_create(&m->lane, &conf, engine, err);
+    if (rc == RC_OK) {
+        s->stats.kv_pages_total += engine_info(engine)->kv_pages;
+        s->n_models++;
+        *out = m;
     }
-    m->engine = engine;
-    m->rows = mem_zalloc_array(conf.running_max, sizeof(*m->rows));
-    kv_pages_init(&m->pages, info->kv_pages);
-    struct prefix_conf prefix = {.on = !s->conf.no_prefix_cache};
-    crypto_random(&prefix.seed, sizeof(prefix.seed));
-    prefix_init(&m->prefix, &prefix, &m->pages);
-    sched_init(&m->sched, &conf, &m->pages, &m->prefix);
-    list_init(&m->live);
-    atomic_fetch_add(&s->n_pages_total, info->kv_pages);
-    s->models[s->n_models++] = m;
-    *out = m;
-    return RC_OK;
+    return rc;
+}
+
+void step_name_model(struct model *m, struct str name)
+{
+    lane_set_name(m->lane, name);
 }
 
 const struct engine *step_model_engine(const struct model *m)
 {
-    return m->engine;
+    return lane_engine(m->lane);
 }
 
-/* ---- jobs in and out, engine thread ---- */
-
-/* Takes a sequence out of everything and gives its job back to the reader. */
-static void step_end_seq(struct step *s, struct model *m, struct seq *q, enum job_finish finish,
-                         const struct err *why)
-{
-    struct job *job = q->job;
-    sched_remove(&m->sched, &q->sched);
-    list_remove(&q->live);
-    seq_destroy(q);
-    job_finish(job, finish, why, &s->updates);
-    s->news = true;
-}
-
-static void step_take_job(struct step *s, struct job *job)
-{
-    struct model *m = job->model;
-    struct seq *q = NULL;
-    struct err err = {0};
-    enum rc rc = seq_create(&q, job, m->engine, &err);
-    if (rc == RC_OK) {
-        q->sched.root = prefix_root(&m->prefix, job->params.tenant);
-    }
-    if (rc == RC_OK && !sched_submit(&m->sched, &q->sched)) {
-        rc = err_set(&err, RC_OVERLOADED, "too many requests are waiting");
-        seq_destroy(q);
-    }
-    if (rc != RC_OK) {
-        job_finish(job, JOB_FAILED, &err, &s->updates);
-        s->news = true;
-        return;
-    }
-    list_push_back(&m->live, &q->live);
-}
+/* ---- the thread ---- */
 
 static void step_take_jobs(struct step *s)
 {
     struct job *job;
     while ((job = ring_pop(&s->inbox)) != NULL) {
-        step_take_job(s, job);
+        lane_take_job(((struct model *)job->model)->lane, job);
     }
 }
 
-/* What readers asked for since the last step. */
-static void step_look_at_jobs(struct step *s, struct model *m)
+static void step_sum_stats(const struct step *s, struct step_stats *sum)
 {
-    LIST_EACH(&m->live, node)
-    {
-        struct seq *q = LIST_ENTRY(node, struct seq, live);
-        if (atomic_load_explicit(&q->job->cancelled, memory_order_relaxed)) {
-            step_end_seq(s, m, q, JOB_CANCELLED, NULL);
-        } else if (q->sched.paused && job_has_caught_up(q->job)) {
-            q->sched.paused = false;
-        }
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        struct lane_stats l;
+        lane_get_stats(s->models[i].lane, &l);
+        sum->n_steps += l.n_steps;
+        sum->n_prompt_tokens += l.n_prompt_tokens;
+        sum->n_output_tokens += l.n_output_tokens;
+        sum->n_preempted += l.sched.n_preempted;
+        sum->n_looked_up_tokens += l.sched.n_looked_up_tokens;
+        sum->n_hit_tokens += l.sched.n_hit_tokens;
+        sum->n_drafted += l.n_drafted;
+        sum->n_accepted += l.n_accepted;
+        sum->n_running += l.n_running;
+        sum->n_waiting += l.n_waiting;
+        sum->kv_pages_used += l.kv_pages_used;
+        sum->kv_pages_total += l.kv_pages_total;
     }
 }
-
-/* ---- one step of one model ---- */
-
-static void step_sample(struct step *s, struct model *m, struct seq *q, float *logits)
-{
-    struct sample_result sampled;
-    if (q->n_output == 0) {
-        job_set_cached(q->job, q->sched.n_hit);
-    }
-    sampler_next(q->sampler, logits, &sampled);
-    q->tokens[q->sched.n_tokens++] = sampled.token;
-    q->n_output++;
-    s->news = true;
-    uint64_t now_ns = clock_mono_ns(s->conf.clock);
-    enum emit_result result = emit_token(&q->emit, &sampled, now_ns, &s->updates);
-    if (result == EMIT_STOP) {
-        step_end_seq(s, m, q, JOB_STOP, NULL);
-    } else if (q->n_output == q->job->params.max_tokens) {
-        emit_flush(&q->emit, now_ns, &s->updates);
-        step_end_seq(s, m, q, JOB_LENGTH, NULL);
-    } else {
-        q->sched.paused = result == EMIT_SLOW;
-    }
-}
-
-static void step_fail_all(struct step *s, struct model *m, const struct err *why)
-{
-    enum job_finish finish = why->code == RC_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
-    LIST_EACH(&m->live, node)
-    {
-        step_end_seq(s, m, LIST_ENTRY(node, struct seq, live), finish, why);
-    }
-}
-
-/* False when there was nothing to run. */
-static bool step_run(struct step *s, struct model *m)
-{
-    uint32_t n = sched_plan(&m->sched, m->rows);
-    if (n == 0) {
-        return false;
-    }
-    const struct engine_batch *b = batch_fill(&m->batch, m->rows, n);
-    struct err err = {0};
-    if (engine_forward(m->engine, b, &s->stopping, &err) != RC_OK) {
-        step_fail_all(s, m, &err);
-        prefix_clear(&m->prefix);
-        return true;
-    }
-    sched_done(&m->sched, m->rows, n);
-    uint32_t n_results = batch_n_results(&m->batch);
-    for (uint32_t i = 0; i < n_results; i++) {
-        float *logits = NULL;
-        struct seq *q = batch_result(&m->batch, i, &logits);
-        step_sample(s, m, q, logits);
-    }
-    atomic_fetch_add_explicit(&s->n_steps, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&s->n_output_tokens, n_results, memory_order_relaxed);
-    atomic_fetch_add_explicit(&s->n_prompt_tokens, b->n_tokens - n_results, memory_order_relaxed);
-    atomic_store_explicit(&s->last_step_ns, clock_mono_ns(s->conf.clock), memory_order_relaxed);
-    return true;
-}
-
-/* ---- the thread ---- */
 
 static void step_publish(struct step *s)
 {
-    uint32_t running = 0;
-    uint32_t waiting = 0;
-    uint32_t used = 0;
-    struct sched_counts counts = {0};
+    struct step_stats sum = {.last_step_ns = s->last_step_ns};
+    bool news = false;
+    step_sum_stats(s, &sum);
+    pthread_mutex_lock(&s->stats_lock);
+    s->stats = sum;
+    pthread_mutex_unlock(&s->stats_lock);
     for (uint32_t i = 0; i < s->n_models; i++) {
-        const struct model *m = s->models[i];
-        running += sched_n_running(&m->sched);
-        waiting += sched_n_waiting(&m->sched);
-        counts.n_preempted += sched_counts(&m->sched)->n_preempted;
-        counts.n_looked_up_tokens += sched_counts(&m->sched)->n_looked_up_tokens;
-        counts.n_hit_tokens += sched_counts(&m->sched)->n_hit_tokens;
-        used += kv_pages_total(&m->pages) - kv_pages_left(&m->pages);
+        news |= lane_take_news(s->models[i].lane);
     }
-    atomic_store_explicit(&s->n_running, running, memory_order_relaxed);
-    atomic_store_explicit(&s->n_waiting, waiting, memory_order_relaxed);
-    atomic_store_explicit(&s->n_pages_used, used, memory_order_relaxed);
-    atomic_store_explicit(&s->n_preempted, counts.n_preempted, memory_order_relaxed);
-    atomic_store_explicit(&s->n_looked_up_tokens, counts.n_looked_up_tokens, memory_order_relaxed);
-    atomic_store_explicit(&s->n_hit_tokens, counts.n_hit_tokens, memory_order_relaxed);
-    if (s->news) {
-        s->news = false;
+    if (news) {
         s->conf.wake(s->conf.wake_ctx);
     }
 }
 
-/* Until a reader has something, or until `due_ns`. */
+/* Until a reader has something, or until `due_ns`; deadlines are looked at now and then. */
 static void step_sleep(struct step *s, uint64_t due_ns)
 {
+    uint64_t look_ns = clock_mono_ns(s->conf.clock) + STEP_DEADLINE_MS * UINT64_C(1000000);
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        due_ns = lane_has_deadlines(s->models[i].lane) ? MIN(due_ns, look_ns) : due_ns;
+    }
     if (due_ns == UINT64_MAX) {
         while (sem_wait(&s->bell) != 0 && errno == EINTR) {}
         return;
@@ -270,11 +177,18 @@ static void step_sleep(struct step *s, uint64_t due_ns)
 static void step_turn(struct step *s)
 {
     bool ran = false;
+    uint32_t n_busy = 0;
     uint64_t due_ns = UINT64_MAX;
     step_take_jobs(s);
     for (uint32_t i = 0; i < s->n_models; i++) {
-        step_look_at_jobs(s, s->models[i]);
-        ran |= step_run(s, s->models[i]);
+        lane_look_at_jobs(s->models[i].lane);
+        n_busy += lane_is_busy(s->models[i].lane) ? 1 : 0;
+    }
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        if (lane_step(s->models[i].lane, n_busy, &s->stopping)) {
+            s->last_step_ns = clock_mono_ns(s->conf.clock);
+            ran = true;
+        }
     }
     ran |= s->conf.embed != NULL && embed_turn(s->conf.embed, &due_ns);
     step_publish(s);
@@ -286,13 +200,16 @@ static void step_turn(struct step *s)
 static void step_main(void *arg)
 {
     struct step *s = arg;
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        lane_calibrate(s->models[i].lane, &s->stopping);
+    }
     while (!atomic_load(&s->stopping)) {
         step_turn(s);
     }
     step_take_jobs(s);
     struct err why = {.code = RC_CANCELLED};
     for (uint32_t i = 0; i < s->n_models; i++) {
-        step_fail_all(s, s->models[i], &why);
+        lane_fail_all(s->models[i].lane, &why);
     }
     if (s->conf.embed != NULL) {
         embed_end(s->conf.embed);
@@ -323,18 +240,12 @@ void step_destroy(struct step *s)
     ASSERT(!s->thread.started);
     ASSERT(s->n_jobs == 0);
     for (uint32_t i = 0; i < s->n_models; i++) {
-        struct model *m = s->models[i];
-        sched_deinit(&m->sched);
-        prefix_deinit(&m->prefix);
-        kv_pages_deinit(&m->pages);
-        batch_deinit(&m->batch);
-        mem_free(m->rows);
-        engine_close(m->engine);
-        mem_free(m);
+        lane_destroy(s->models[i].lane);
     }
     ring_deinit(&s->inbox);
     ring_deinit(&s->updates);
     sem_destroy(&s->bell);
+    pthread_mutex_destroy(&s->stats_lock);
     mem_free(s);
 }
 
@@ -346,7 +257,7 @@ enum rc step_submit(struct step *s, struct model *m, struct job *j, struct err *
         return err_set(err, RC_UNAVAILABLE, "the server is stopping");
     }
     if (s->n_jobs == s->jobs_max) {
-        return err_set(err, RC_OVERLOADED, "too many requests are waiting");
+        return err_set(err, RC_BUSY, "The server is busy: too many requests are waiting.");
     }
     j->model = m;
     bool pushed = ring_push(&s->inbox, j);
@@ -384,19 +295,9 @@ void step_take(struct step *s, struct job *j, struct job_update *out)
     }
 }
 
-void step_stats(const struct step *s, struct step_stats *out)
+void step_stats(struct step *s, struct step_stats *out)
 {
-    *out = (struct step_stats){
-        .n_steps = atomic_load_explicit(&s->n_steps, memory_order_relaxed),
-        .n_prompt_tokens = atomic_load_explicit(&s->n_prompt_tokens, memory_order_relaxed),
-        .n_output_tokens = atomic_load_explicit(&s->n_output_tokens, memory_order_relaxed),
-        .n_preempted = atomic_load_explicit(&s->n_preempted, memory_order_relaxed),
-        .n_looked_up_tokens = atomic_load_explicit(&s->n_looked_up_tokens, memory_order_relaxed),
-        .n_hit_tokens = atomic_load_explicit(&s->n_hit_tokens, memory_order_relaxed),
-        .n_running = atomic_load_explicit(&s->n_running, memory_order_relaxed),
-        .n_waiting = atomic_load_explicit(&s->n_waiting, memory_order_relaxed),
-        .kv_pages_used = atomic_load_explicit(&s->n_pages_used, memory_order_relaxed),
-        .kv_pages_total = atomic_load_explicit(&s->n_pages_total, memory_order_relaxed),
-        .last_step_ns = atomic_load_explicit(&s->last_step_ns, memory_order_relaxed),
-    };
+    pthread_mutex_lock(&s->stats_lock);
+    *out = s->stats;
+    pthread_mutex_unlock(&s->stats_lock);
 }

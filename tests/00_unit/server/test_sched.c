@@ -1,114 +1,95 @@
-/* The scheduler under thousands of simulated steps: no engine, no thread. */
-#include "check.h"
+/* The scheduler's rules one by one: no engine, no thread, a fake clock. */
+#include "00_unit/server/sched_world.h"
 
-#include <string.h>
-
-#include "base/rng.h"
-#include "engine/tensor/backend.h"
-#include "server/sched.h"
-
-struct sim_seq {
-    struct sched_seq sched;
-    uint32_t pages[64];
-    struct hash128 keys[64];
-    int32_t tokens[64 * KV_PAGE_TOKENS];
-    uint32_t n_tokens_end;
-    bool live;
-};
-
-/* A scheduler with its pages. */
-struct world {
-    struct kv_pages pages;
-    struct prefix prefix;
-    struct sched s;
-};
-
-static void world_open(struct world *w, const struct sched_conf *conf, uint32_t n_pages)
-{
-    kv_pages_init(&w->pages, n_pages);
-    prefix_init(&w->prefix, &(struct prefix_conf){.on = true, .seed = 5}, &w->pages);
-    sched_init(&w->s, conf, &w->pages, &w->prefix);
-}
-
-static void world_close(struct world *w)
-{
-    assert_int_equal(kv_pages_left(&w->pages), kv_pages_total(&w->pages));
-    sched_deinit(&w->s);
-    prefix_deinit(&w->prefix);
-    kv_pages_deinit(&w->pages);
-}
-
-static void sim_start(struct sim_seq *q, uint32_t n_prompt, uint32_t n_output)
-{
-    static int32_t text; /* no two prompts are alike, unless a test makes them so */
-    memset(q, 0, sizeof(*q));
-    for (uint32_t i = 0; i < ARRAY_LEN(q->tokens); i++) {
-        q->tokens[i] = text++;
-    }
-    q->sched.page_ids = q->pages;
-    q->sched.keys = q->keys;
-    q->sched.tokens = q->tokens;
-    q->sched.n_tokens = n_prompt;
-    q->n_tokens_end = n_prompt + n_output;
-    q->sched.n_pages_max = (q->n_tokens_end + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
-    q->live = true;
-}
-
-static void decoding_comes_first_and_prompts_fill_the_rest(void **state)
+static void decoding_comes_first_and_prompts_fill_the_budget(void **state)
 {
     (void)state;
     struct world w;
-    struct sched_conf conf = {
-        .rows_max = 100, .prefill_rows_max = 40, .running_max = 8, .waiting_max = 8};
-    world_open(&w, &conf, 64);
+    struct sched_conf conf = {.rows_max = 500, .running_max = 8, .waiting_max = 8};
     struct sim_seq q[2];
-    struct sched_row rows[8];
-    sim_start(&q[0], 150, 10);
-    assert_true(sched_submit(&w.s, &q[0].sched));
-    assert_int_equal(sched_plan(&w.s, rows), 1);
-    assert_int_equal(rows[0].n_rows, 100);
-    assert_false(rows[0].wants_logits);
-    sched_done(&w.s, rows, 1);
-    assert_int_equal(sched_plan(&w.s, rows), 1);
-    assert_int_equal(rows[0].n_rows, 50);
-    assert_true(rows[0].wants_logits);
-    sched_done(&w.s, rows, 1);
-    q[0].sched.n_tokens++;
+    world_open(&w, &conf, 64);
+    sim_start(&w, &q[0], &(struct sim_prompt){.n_prompt = 500, .n_output = 10});
+    assert_true(sim_submit(&w, &q[0]));
+    /* Alone: four budgets, 400 ms at a good ms a row, up to a page's end. */
+    const struct sched_plan *plan = world_step(&w);
+    assert_int_equal(plan->n_rows, 1);
+    assert_in_range(plan->rows[0].n_rows, 350, 400);
+    assert_int_equal(plan->rows[0].n_rows % KV_PAGE_TOKENS, 0);
+    assert_false(plan->rows[0].wants_logits);
+    plan = world_step(&w);
+    assert_true(plan->rows[0].wants_logits);
+    assert_true(sim_sample(&w, &plan->rows[0]));
 
-    sim_start(&q[1], 300, 5);
-    assert_true(sched_submit(&w.s, &q[1].sched));
-    assert_int_equal(sched_plan(&w.s, rows), 2);
-    assert_ptr_equal(rows[0].seq, &q[0].sched);
-    assert_int_equal(rows[0].n_rows, 1);
-    assert_int_equal(rows[1].n_rows, 40); /* beside a decoding sequence a prompt gets less */
-    sched_done(&w.s, rows, 2);
+    sim_start(&w, &q[1], &(struct sim_prompt){.n_prompt = 300, .n_output = 5});
+    assert_true(sim_submit(&w, &q[1]));
+    plan = world_step(&w);
+    assert_int_equal(plan->n_rows, 2);
+    assert_ptr_equal(plan->rows[0].seq, &q[0].sched);
+    assert_int_equal(plan->rows[0].n_rows, 1);
+    assert_in_range(plan->rows[1].n_rows, 64, 97); /* beside decoding: one budget */
+    assert_true(plan->predicted_ns <= 100e6);
     sched_check(&w.s);
 
-    q[0].sched.n_tokens++;
+    assert_true(sim_sample(&w, &plan->rows[0]));
     q[0].sched.paused = true;
-    assert_int_equal(sched_plan(&w.s, rows), 1);
-    assert_ptr_equal(rows[0].seq, &q[1].sched);
-    sched_remove(&w.s, &q[0].sched);
-    sched_remove(&w.s, &q[1].sched);
+    plan = world_step(&w);
+    assert_int_equal(plan->n_rows, 1);
+    assert_ptr_equal(plan->rows[0].seq, &q[1].sched);
+    sim_end(&w, &q[0]);
+    sim_end(&w, &q[1]);
     world_close(&w);
 }
 
-static void the_line_has_an_end(void **state)
+static void the_shortest_prompt_goes_first_until_the_long_one_has_waited(void **state)
 {
     (void)state;
     struct world w;
-    struct sched_conf conf = {
-        .rows_max = 8, .prefill_rows_max = 8, .running_max = 1, .waiting_max = 2};
-    world_open(&w, &conf, 8);
+    struct sched_conf conf = {.rows_max = 512, .running_max = 8, .waiting_max = 8};
     struct sim_seq q[3];
+    world_open(&w, &conf, 256);
+    sim_start(&w, &q[0], &(struct sim_prompt){.n_prompt = 2000, .n_output = 2});
+    assert_true(sim_submit(&w, &q[0]));
+    (void)world_step(&w);
+    sim_start(&w, &q[1], &(struct sim_prompt){.n_prompt = 40, .n_output = 2});
+    assert_true(sim_submit(&w, &q[1]));
+    const struct sched_plan *plan = world_step(&w);
+    assert_ptr_equal(plan->rows[0].seq, &q[1].sched);
+    assert_true(plan->rows[0].wants_logits);
+    assert_ptr_equal(plan->rows[1].seq, &q[0].sched); /* the rest of the step is the long one's */
+    assert_true(sim_sample(&w, &plan->rows[0]));
+    w.now_ns += 6000 * MS;
+    sim_start(&w, &q[2], &(struct sim_prompt){.n_prompt = 40, .n_output = 2});
+    assert_true(sim_submit(&w, &q[2]));
+    plan = world_step(&w);
+    assert_ptr_equal(plan->rows[1].seq, &q[0].sched);
     for (int i = 0; i < 3; i++) {
-        sim_start(&q[i], 4, 4);
+        sim_end(&w, &q[i]);
     }
-    assert_true(sched_submit(&w.s, &q[0].sched));
-    assert_true(sched_submit(&w.s, &q[1].sched));
-    assert_false(sched_submit(&w.s, &q[2].sched));
-    sched_remove(&w.s, &q[0].sched);
-    sched_remove(&w.s, &q[1].sched);
+    world_close(&w);
+}
+
+static void the_line_has_an_end_and_a_tenant_three_quarters_of_it(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sched_conf conf = {.rows_max = 8, .running_max = 1, .waiting_max = 8};
+    struct sim_seq q[9];
+    world_open(&w, &conf, 8);
+    for (int i = 0; i < 9; i++) {
+        struct sim_prompt p = {.n_prompt = 4, .n_output = 4, .tenant = i < 7 ? "a" : "b"};
+        sim_start(&w, &q[i], &p);
+        assert_int_equal(sim_submit(&w, &q[i]), i != 6);
+    }
+    struct sim_seq late;
+    sim_start(&w, &late, &(struct sim_prompt){.n_prompt = 4, .n_output = 4, .tenant = "c"});
+    assert_false(sim_submit(&w, &late));
+    sim_drop(&w, &late);
+    sim_drop(&w, &q[6]);
+    for (int i = 0; i < 9; i++) {
+        if (i != 6) {
+            sim_end(&w, &q[i]);
+        }
+    }
     world_close(&w);
 }
 
@@ -117,113 +98,211 @@ static void paused_ones_make_room(void **state)
 {
     (void)state;
     struct world w;
-    struct sched_conf conf = {
-        .rows_max = 64, .prefill_rows_max = 64, .running_max = 2, .waiting_max = 2};
-    struct sched_row rows[2];
+    struct sched_conf conf = {.rows_max = 64, .running_max = 2, .waiting_max = 4};
     struct sim_seq q[5];
     world_open(&w, &conf, 5);
     for (int i = 0; i < 5; i++) {
-        sim_start(&q[i], 60, 60);
+        sim_start(&w, &q[i], &(struct sim_prompt){.n_prompt = 60, .n_output = 4});
     }
     for (int i = 0; i < 2; i++) {
-        assert_true(sched_submit(&w.s, &q[i].sched));
-        assert_int_equal(sched_plan(&w.s, rows), 1);
-        sched_done(&w.s, rows, 1);
-        q[i].sched.n_tokens++;
+        assert_true(sim_submit(&w, &q[i]));
+        const struct sched_plan *plan = world_step(&w);
+        assert_int_equal(plan->n_rows, 1);
+        assert_true(sim_sample(&w, &plan->rows[0]));
         q[i].sched.paused = true;
     }
     assert_int_equal(sched_n_running(&w.s), 2);
-    assert_true(sched_submit(&w.s, &q[2].sched));
-    assert_true(sched_submit(&w.s, &q[3].sched));
-    assert_int_equal(sched_plan(&w.s, rows), 2);
-    assert_ptr_equal(rows[0].seq, &q[2].sched);
-    assert_int_equal(rows[0].n_rows, 60);
-    assert_ptr_equal(rows[1].seq, &q[3].sched);
-    sched_done(&w.s, rows, 2);
-    q[2].sched.n_tokens++;
+    assert_true(sim_submit(&w, &q[2]));
+    const struct sched_plan *plan = world_step(&w);
+    assert_int_equal(plan->n_rows, 1);
+    assert_ptr_equal(plan->rows[0].seq, &q[2].sched);
+    assert_true(sim_sample(&w, &plan->rows[0]));
     sched_check(&w.s);
     /* Those that were put back do not fill the line either. */
-    assert_true(sched_submit(&w.s, &q[4].sched));
-    /* Read after all: the oldest comes first again, and is computed again. */
+    assert_true(sim_submit(&w, &q[3]));
+    assert_true(sim_submit(&w, &q[4]));
+    /* Read after all: who was there before comes before new ones. */
     q[0].sched.paused = false;
-    sched_remove(&w.s, &q[2].sched);
-    assert_true(sched_plan(&w.s, rows) > 0);
-    assert_ptr_equal(rows[0].seq, &q[0].sched);
+    sim_end(&w, &q[2]);
+    plan = world_step(&w);
+    assert_ptr_equal(plan->rows[0].seq, &q[0].sched);
+    assert_int_equal(plan->rows[0].n_rows, 1); /* its pages were still there */
     sched_check(&w.s);
     for (int i = 0; i < 5; i++) {
         if (i != 2) {
-            sched_remove(&w.s, &q[i].sched);
+            sim_end(&w, &q[i]);
         }
     }
     world_close(&w);
 }
 
-/* Random arrivals, cancels and pauses under far too few pages: everything ends, pages come back,
- * and of two sequences of one length the older never ends later by preemption. */
-static void random_load_always_finishes(void **state)
+/* A better class takes the place of a worse one, and gives it back; waiting makes a class better.
+ */
+static void classes_are_strict_until_they_age(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 200; seed++) {
-        struct rng rng;
-        rng_init(&rng, seed);
-        struct world w;
-        uint32_t n_pages = 4 + rng_below(&rng, 20);
-        struct sched_conf conf = {.rows_max = 16 + rng_below(&rng, 100),
-                                  .prefill_rows_max = 8,
-                                  .running_max = 1 + rng_below(&rng, 12),
-                                  .waiting_max = 64};
-        world_open(&w, &conf, n_pages);
-        struct sim_seq q[40];
-        struct sched_row rows[16];
-        uint32_t n_started = 0, n_ended = 0, n_idle = 0;
-        for (uint32_t turn = 0; n_ended < ARRAY_LEN(q); turn++) {
-            assert_true(turn < 200000);
-            if (n_started < ARRAY_LEN(q) && rng_below(&rng, 3) == 0) {
-                uint32_t longest = n_pages * KV_PAGE_TOKENS;
-                uint32_t n_prompt = 1 + rng_below(&rng, longest / 2);
-                sim_start(&q[n_started], n_prompt, 1 + rng_below(&rng, longest - n_prompt));
-                assert_true(sched_submit(&w.s, &q[n_started++].sched));
+    struct world w;
+    struct sched_conf conf = {
+        .rows_max = 64, .running_max = 1, .waiting_max = 8, .aging_ns = 2000 * MS};
+    struct sim_seq q[3];
+    world_open(&w, &conf, 32);
+    sim_start(&w, &q[0], &(struct sim_prompt){.n_prompt = 40, .n_output = 50, .class = 2});
+    sim_start(&w, &q[1], &(struct sim_prompt){.n_prompt = 40, .n_output = 50, .class = 0});
+    sim_start(&w, &q[2], &(struct sim_prompt){.n_prompt = 40, .n_output = 50, .class = 0});
+    assert_true(sim_submit(&w, &q[0]));
+    assert_ptr_equal(world_step(&w)->rows[0].seq, &q[0].sched);
+    assert_true(sim_sample(&w, &w.s.plan.rows[0]));
+    assert_true(sim_submit(&w, &q[1]));
+    assert_ptr_equal(world_step(&w)->rows[0].seq, &q[1].sched);
+    assert_int_equal(sched_counts(&w.s)->n_preempted, 1);
+    sim_end(&w, &q[1]);
+    assert_ptr_equal(world_step(&w)->rows[0].seq, &q[0].sched);
+    assert_true(sim_sample(&w, &w.s.plan.rows[0]));
+    w.now_ns += 4000 * MS;
+    assert_true(sim_submit(&w, &q[2]));
+    assert_ptr_equal(world_step(&w)->rows[0].seq, &q[0].sched);
+    sim_end(&w, &q[0]);
+    sim_end(&w, &q[2]);
+    world_close(&w);
+}
+
+static void a_tenant_runs_no_more_than_its_cap(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sched_conf conf = {
+        .rows_max = 256, .running_max = 4, .tenant_running_max = 2, .waiting_max = 8};
+    struct sim_seq q[4];
+    world_open(&w, &conf, 32);
+    for (int i = 0; i < 4; i++) {
+        struct sim_prompt p = {.n_prompt = 10, .n_output = 5, .tenant = i < 3 ? "a" : "b"};
+        sim_start(&w, &q[i], &p);
+        assert_true(sim_submit(&w, &q[i]));
+    }
+    const struct sched_plan *plan = world_step(&w);
+    assert_int_equal(plan->n_rows, 3);
+    assert_false(q[2].sched.running);
+    for (int i = 0; i < 4; i++) {
+        sim_end(&w, &q[i]);
+    }
+    world_close(&w);
+}
+
+/* Four askers with one long beginning: the first computes it, the others take it. */
+static void a_shared_prefix_is_computed_once(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sched_conf conf = {.rows_max = 512, .running_max = 8, .waiting_max = 8};
+    struct sim_seq q[5];
+    world_open(&w, &conf, 256);
+    for (int i = 0; i < 5; i++) {
+        struct sim_prompt p = {.n_prompt = 700,
+                               .n_output = 4,
+                               .n_shared = 650,
+                               .text = 3,
+                               .tenant = i < 4 ? "a" : "b"};
+        sim_start(&w, &q[i], &p);
+        assert_true(sim_submit(&w, &q[i]));
+    }
+    uint64_t n_rows = 0;
+    while (!(q[0].first_ns && q[1].first_ns && q[2].first_ns && q[3].first_ns && q[4].first_ns)) {
+        const struct sched_plan *plan = world_step(&w);
+        assert_true(plan->n_rows > 0);
+        for (uint32_t i = 0; i < plan->n_rows; i++) {
+            n_rows += plan->rows[i].n_rows;
+            if (plan->rows[i].wants_logits && !sim_sample(&w, &plan->rows[i])) {
+                CONTAINER_OF(plan->rows[i].seq, struct sim_seq, sched)->sched.paused = true;
             }
-            uint32_t n = sched_plan(&w.s, rows);
-            sched_check(&w.s);
-            bool idle = n == 0 && sched_n_running(&w.s) + sched_n_waiting(&w.s) > 0;
-            for (uint32_t i = 0; idle && i < n_started; i++) {
-                idle = !q[i].sched.paused; /* nothing to do although none is paused: stuck */
-            }
-            n_idle = idle ? n_idle + 1 : 0;
-            assert_true(n_idle < 2);
-            sched_done(&w.s, rows, n);
-            for (uint32_t i = 0; i < n; i++) {
-                struct sim_seq *done = CONTAINER_OF(rows[i].seq, struct sim_seq, sched);
-                if (!rows[i].wants_logits) {
-                    continue;
-                }
-                done->sched.n_tokens++;
-                bool cancelled = rng_below(&rng, 500) == 0;
-                if (done->sched.n_tokens >= done->n_tokens_end || cancelled) {
-                    sched_remove(&w.s, &done->sched);
-                    done->live = false;
-                    done->sched.paused = false;
-                    n_ended++;
-                }
-            }
-            uint32_t pick = n_started > 0 ? rng_below(&rng, n_started) : 0;
-            if (n_started > 0) {
-                q[pick].sched.paused =
-                    q[pick].live && !q[pick].sched.paused && rng_below(&rng, 4) == 0;
-            }
+        }
+    }
+    assert_in_range(n_rows, 2 * 700 + 3 * 50, 2 * 700 + 3 * 80 + 20);
+    /* Up to the token where they part, by a copied page; another tenant finds nothing. */
+    for (int i = 1; i < 4; i++) {
+        assert_in_range(q[i].sched.n_hit, 650, 651);
+    }
+    assert_int_equal(q[0].sched.n_hit + q[4].sched.n_hit, 0);
+    for (int i = 0; i < 5; i++) {
+        sim_end(&w, &q[i]);
+    }
+    world_close(&w);
+}
+
+/* Choices of one prompt share all of it but the last token, copied page included. */
+static void the_same_prompt_again_costs_a_row(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sched_conf conf = {.rows_max = 512, .running_max = 8, .waiting_max = 8};
+    static const uint32_t lengths[] = {110, 96, 20, 32, 33};
+    for (size_t k = 0; k < ARRAY_LEN(lengths); k++) {
+        struct sim_seq q[3];
+        uint32_t n = lengths[k];
+        world_open(&w, &conf, 64);
+        for (int i = 0; i < 3; i++) {
+            struct sim_prompt p = {.n_prompt = n, .n_output = 3, .n_shared = n, .text = k};
+            sim_start(&w, &q[i], &p);
+            assert_true(sim_submit(&w, &q[i]));
+        }
+        world_finish(&w, q, 3);
+        for (int i = 1; i < 3; i++) {
+            assert_int_equal(q[i].sched.n_hit, n - 1);
         }
         world_close(&w);
     }
 }
 
+static void guesses_ride_where_they_pay(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sched_conf conf = {.rows_max = 64, .running_max = 4, .waiting_max = 4};
+    struct sim_seq q;
+    world_open(&w, &conf, 8);
+    sim_start(&w, &q, &(struct sim_prompt){.n_prompt = 10, .n_output = 40});
+    assert_true(sim_submit(&w, &q));
+    assert_true(sim_sample(&w, &world_step(&w)->rows[0]));
+    /* The floor is worth seven rows: guesses are free, if likely to be right. */
+    q.sched.n_draft = SCHED_DRAFT_MAX;
+    q.sched.draft_chance = 0.9f;
+    for (uint32_t i = 0; i < SCHED_DRAFT_MAX; i++) {
+        q.n_output += i; /* the first three will be right */
+        q.tokens[q.sched.n_tokens + i] = i < 3 ? sim_next_token(&q) : -5;
+        q.n_output -= i;
+    }
+    const struct sched_plan *plan = world_step(&w);
+    assert_int_equal(plan->rows[0].n_draft, 7);
+    assert_int_equal(plan->rows[0].n_rows, 8);
+    assert_int_equal(plan->load.n_logits, 8);
+    uint32_t before = q.sched.n_tokens;
+    assert_true(sim_sample(&w, &plan->rows[0]));
+    assert_int_equal(q.sched.n_tokens, before + 4);
+    assert_int_equal(q.sched.n_cached, q.sched.n_tokens - 1);
+    q.sched.draft_chance = 0.001f;
+    plan = world_step(&w);
+    assert_int_equal(plan->rows[0].n_draft, 0);
+    assert_true(sim_sample(&w, &plan->rows[0]));
+    /* When rows cost what a token costs, a likely guess still pays, an unlikely one does not. */
+    w.cost.ns[COST_FLOOR] = 1;
+    w.cost.ns[COST_BASE] = 1;
+    q.sched.draft_chance = 0.5f;
+    assert_int_equal(world_step(&w)->rows[0].n_draft, 0);
+    sim_end(&w, &q);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decoding_comes_first_and_prompts_fill_the_rest),
-        cmocka_unit_test(the_line_has_an_end),
+        cmocka_unit_test(decoding_comes_first_and_prompts_fill_the_budget),
+        cmocka_unit_test(the_shortest_prompt_goes_first_until_the_long_one_has_waited),
+        cmocka_unit_test(the_line_has_an_end_and_a_tenant_three_quarters_of_it),
         cmocka_unit_test(paused_ones_make_room),
-        cmocka_unit_test(random_load_always_finishes),
+        cmocka_unit_test(classes_are_strict_until_they_age),
+        cmocka_unit_test(a_tenant_runs_no_more_than_its_cap),
+        cmocka_unit_test(a_shared_prefix_is_computed_once),
+        cmocka_unit_test(the_same_prompt_again_costs_a_row),
+        cmocka_unit_test(guesses_ride_where_they_pay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,6 +34,13 @@ KERN_TABLES(avx2)
 KERN_GEMM_INT(avx2)
 KERN_GEMM_FLOAT(avx2)
 KERN_GEMM_INT(avx2vnni)
+KERN_GEMM_INT(avx512)
+KERN_GEMM_FLOAT(avx512)
+
+static bool kernels_run_avx512(const struct cpu_features *f)
+{
+    return f->avx512_vnni;
+}
 
 static bool kernels_run_avx2(const struct cpu_features *f)
 {
@@ -54,6 +61,14 @@ struct kernels_row {
 /* From the fastest to the slowest. */
 static const struct kernels_row kernels_rows[] = {
 #if defined(__x86_64__)
+    {kernels_run_avx512,
+     {.isa = "avx512",
+      .linear = &kern_linear_avx2,
+      .attend = &kern_attend_avx2,
+      .floats = &kern_floats_avx2,
+      .gemm_32 = &kern_gemm_32_avx512,
+      .gemm_k = &kern_gemm_k_avx512,
+      .gemm_float = &kern_gemm_float_avx512}},
     {kernels_run_avx2vnni,
      {.isa = "avx2vnni",
       .linear = &kern_linear_avx2,

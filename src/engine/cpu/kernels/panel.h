@@ -3,8 +3,9 @@
  * panel_32.c (blocks of 32), panel_k.c (blocks of 256) and panel_float.c export one table each. The
  * first two take their arithmetic from one header per family of instruction sets, which defines
  *     panel_gemm_32(type, g, a) and panel_gemm_k(type, g, a)   (KERN_INLINE, `type` a constant):
- * panel_avx512.h (512-bit VNNI), panel_avx2.h (AVX2 and, under __AVXVNNI__, AVX-VNNI), and
- * panel_generic.h, which is plain C over the readers below. */
+ * panel_generic.h, plain C over the readers below; panel_avx2.h for AVX2 and, under __AVXVNNI__,
+ * AVX-VNNI. For AVX-512 the same two tables are in panel_32_avx512.c and
+ * panel_k_avx512.c. */
 #ifndef ENGINE_CPU_KERNELS_PANEL_H
 #define ENGINE_CPU_KERNELS_PANEL_H
 

@@ -55,6 +55,12 @@ $(BUILD)/tests/%: %.c $(LIB)
 	@echo '  CC  $<'
 	@$(CC) $(CPPFLAGS) -Itests $(CFLAGS) $(TEST_CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIB) $(LDLIBS) $(TEST_LIBS) -o $@
 
+# Programs of the benches, on demand (bench/README.md).
+$(BUILD)/bench/%: bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo '  CC  $<'
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
+
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
 .PHONY: help setup build run test unit-build unit tidy format clean

@@ -49,6 +49,9 @@ class Shape:
 SHAPES = {
     "llama-1b": Shape("llama", 16, 2048, 32, 8, 64, 8192, vocab=128256, context=131072, eps=1e-5,
                       rope_base=500000.0, family="llama3", llama3_rope=True),
+    # Four of its layers with a smaller vocabulary: its arithmetic in a quarter of the time.
+    "llama-1b-4l": Shape("llama", 4, 2048, 32, 8, 64, 8192, vocab=32064, context=131072, eps=1e-5,
+                         rope_base=500000.0, family="llama3", llama3_rope=True),
     "qwen-0.5b": Shape("qwen2", 24, 896, 14, 2, 64, 4864, vocab=151936, context=32768,
                        rope_base=1000000.0),
     "tiny-llama": Shape("llama", family="llama3", llama3_rope=True),

@@ -1,0 +1,212 @@
+"""What the rows of bench/compare measure with: the two programs, their servers, model files, the
+memory stream; and medians.
+
+Programs run one at a time. Everything started is ended by its process id, also after a failure."""
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SMALL = os.path.join(ROOT, "models", "bud-story-4m.gguf")
+
+
+class Failed(Exception):
+    """Something could not be measured; the message says what and why."""
+
+
+def last_lines(text, n=3):
+    return " | ".join(text.strip().splitlines()[-n:])
+
+
+def run(words, timeout=600, env=None):
+    """Standard output of a program that must succeed."""
+    try:
+        r = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=timeout,
+                           stdin=subprocess.DEVNULL, env=dict(os.environ, **(env or {})))
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{os.path.basename(words[0])} took more than {timeout} s") from None
+    if r.returncode != 0:
+        raise Failed(f"{' '.join(words)}: exit {r.returncode}: {last_lines(r.stderr + r.stdout)}")
+    return r.stdout
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """A running server. `wait` looks at its output and says whether it is ready."""
+
+    def __init__(self, words, ready, env=None, limit_s=120):
+        self.log = tempfile.TemporaryFile(mode="w+", errors="replace")
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT,
+                                        env=dict(os.environ, **(env or {})))
+        self.url = self.key = None
+        end = time.monotonic() + limit_s
+        while not ready(self):
+            if self.process.poll() is not None or time.monotonic() > end:
+                text = self.output()
+                self.stop()
+                raise Failed(f"{os.path.basename(words[0])} did not become ready: {last_lines(text)}")
+            time.sleep(0.05)
+
+    def output(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.stop()
+
+
+class Ours:
+    """`bud`: bench, serve."""
+    name = "bud"
+
+    def __init__(self, program, threads, scratch):
+        self.program, self.threads, self.scratch = program, threads, scratch
+        self.version = run([program, "version"]).split()[-1]
+        head = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        self.commit = head.stdout.strip()
+
+    def bench(self, model, *words):
+        """The rows of `bud bench`, one round."""
+        return json.loads(run([self.program, "bench", model, "-t", str(self.threads), "-r", "1", "--json", *words]))["rows"]
+
+    def stream(self):
+        """GB/s of plain reading, now."""
+        return self.bench(SMALL, "-p", "0", "-n", "1")[0]["stream_gb_per_s"]
+
+    def serve(self, model, *words):
+        def ready(s):
+            found = re.search(r"^  API +(http://\S+)/v1$.*^  key +(\S+)$", s.output(), re.M | re.S)
+            if found and "is ready." in s.output():
+                s.url, s.key = found.groups()
+            return s.url is not None
+        home = tempfile.mkdtemp(prefix="home-", dir=self.scratch)
+        s = Server([self.program, "serve", "--model", model, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+                    "--threads", str(self.threads), *words], ready, env={"BUD_HOME": home})
+        self.load(s, "-n", "1", "-w", "4", "--max-tokens", "2")
+        return s
+
+    def load(self, server, *words):
+        """`bud load` against any server; a report in which something failed is a failure."""
+        env = {"OPENAI_API_KEY": server.key or ""}
+        d = json.loads(run([self.program, "load", server.url, "--json", *words], env=env))
+        if d["failed"]:
+            raise Failed(f"{d['failed']} of {d['ok'] + d['failed']} requests failed: {d['errors'][0]['what']}")
+        return d
+
+
+class Peer:
+    """llama.cpp's tools in the `bin` of a build folder."""
+    name = "llama.cpp"
+
+    def __init__(self, folder, threads):
+        self.folder, self.threads = folder, threads
+        self.flags = self.build_flags()
+        text = subprocess.run([self.tool("llama-bench"), "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True).stdout
+        found = re.search(r"version: *(.*)", text)
+        self.version = found.group(1).strip() if found else "unknown"
+
+    def tool(self, name):
+        for path in (os.path.join(self.folder, "bin", name), os.path.join(self.folder, name)):
+            if os.access(path, os.X_OK):
+                return path
+        raise Failed(f"{self.folder} holds no {name}: build it (bench/README.md says how)")
+
+    def build_flags(self):
+        """The settings that decide speed, from the build's own cache."""
+        wanted = ("CMAKE_BUILD_TYPE", "CMAKE_CXX_COMPILER", "CMAKE_CXX_FLAGS", "CMAKE_CXX_FLAGS_RELEASE", "GGML_NATIVE",
+                  "GGML_OPENMP", "GGML_LLAMAFILE", "GGML_BLAS", "GGML_LTO")
+        path = os.path.join(self.folder, "CMakeCache.txt")
+        if not os.path.exists(path):
+            raise Failed(f"{path} is absent: give the build folder of llama.cpp")
+        with open(path, encoding="utf-8", errors="replace") as f:
+            rows = dict(re.findall(r"^(\w+):\w+=(.*)$", f.read(), re.M))
+        flags = {name: rows[name] for name in wanted if rows.get(name)}
+        if flags.get("CMAKE_BUILD_TYPE") != "Release" or flags.get("GGML_NATIVE") != "ON":
+            raise Failed(f"the peer must be a native Release build; {path} says {flags}")
+        return flags
+
+    def bench(self, model, *words):
+        """Tokens per second of the best repetition (it gets the benefit) of each test."""
+        out = run([self.tool("llama-bench"), "-m", model, "-t", str(self.threads), "-o", "json", *words])
+        return [max(test["samples_ts"]) for test in json.loads(out[out.index("["):])]
+
+    def batched(self, model, *words):
+        out = run([self.tool("llama-batched-bench"), "-m", model, "-t", str(self.threads), "-tb", str(self.threads),
+                   "--output-format", "jsonl", *words])
+        rows = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
+        if not rows:
+            raise Failed("llama-batched-bench gave no figures: " + last_lines(out))
+        return [row["speed_tg"] for row in rows]
+
+    def serve(self, model, *words):
+        port = free_port()
+
+        def ready(s):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                    s.url = f"http://127.0.0.1:{port}" if answer.status == 200 else None
+            except OSError:
+                pass
+            return s.url is not None
+        return Server([self.tool("llama-server"), "-m", model, "--host", "127.0.0.1", "--port", str(port),
+                       "-t", str(self.threads), *words], ready)
+
+
+class Models:
+    """Model files with random weights, made when a row first asks; kept only in a folder that was given."""
+
+    def __init__(self, given, scratch):
+        self.folder = given or os.path.join(scratch, "models")
+        os.makedirs(self.folder, exist_ok=True)
+
+    def get(self, shape, kind):
+        path = os.path.join(self.folder, f"{shape}-{kind}.gguf")
+        if not os.path.exists(path):
+            python = os.path.join(ROOT, ".venv", "bin", "python")
+            python = python if os.access(python, os.X_OK) else sys.executable
+            print(f"making {os.path.basename(path)}", file=sys.stderr, flush=True)
+            run([python, os.path.join(ROOT, "tools", "make_model.py"), shape, kind, "-o", path + ".part"])
+            os.rename(path + ".part", path)
+        return path
+
+
+def machine():
+    """What decides speed here, in a few words each."""
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        text = f.read()
+    model = re.search(r"^model name\s*: (.*)$", text, re.M)
+    flags = set(re.search(r"^flags\s*: (.*)$", text, re.M).group(1).split()) if "flags" in text else set()
+    names = ["avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8"]
+    return {"processor": model.group(1) if model else "unknown", "cores": len(os.sched_getaffinity(0)),
+            "isa": [n for n in names if n in flags]}
+
+
+def median(values):
+    return statistics.median(values)

@@ -1,14 +1,16 @@
 /* limits.c: see limits.h. */
 #include "cli/limits.h"
 
+#include "server/embed.h"
+
 enum { LIMITS_KV_TOKENS_MIN = 64, LIMITS_KV_TOKENS_MAX = 1 << 30 };
 
 const char *const *limits_names(void)
 {
     static const char *const names[] = {
-        "--parallel",        "--tenant-parallel", "--waiting",
-        "--waiting-seconds", "--step-ms",         "--kv-tokens",
-        "--prefix-cache",    "--speculation",     NULL,
+        "--parallel",     "--tenant-parallel", "--waiting",    "--waiting-seconds",
+        "--step-ms",      "--kv-tokens",       "--batch-size", "--batch-timeout",
+        "--prefix-cache", "--speculation",     NULL,
     };
     return names;
 }
@@ -59,6 +61,8 @@ enum rc limits_read(const struct args *a, struct server_limits *limits, struct e
         {"--waiting", 1, 65536, &limits->waiting_max},
         {"--waiting-seconds", 1, 3600, &seconds},
         {"--step-ms", 1, 10000, &limits->budget_ms},
+        {"--batch-size", 1, EMBED_BATCH_TEXTS_MAX, &limits->batch_texts},
+        {"--batch-timeout", 0, 10000, &limits->batch_ms},
         {"--kv-tokens", LIMITS_KV_TOKENS_MIN, LIMITS_KV_TOKENS_MAX, &kv_tokens},
     };
     enum rc rc = RC_OK;
@@ -71,6 +75,7 @@ enum rc limits_read(const struct args *a, struct server_limits *limits, struct e
         return rc;
     }
     limits->waiting_ms_max = seconds * 1000;
+    limits->no_batch_wait = args_str(a, "--batch-timeout", NULL) != NULL && limits->batch_ms == 0;
     engine->kv_pages = (kv_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
     return limits_check(limits, engine, kv_tokens, err);
 }

@@ -13,6 +13,8 @@
         {"--waiting-seconds", 0, "N", "longest predicted wait for a first token (default 60)"},    \
         {"--step-ms", 0, "N", "time of a step while answers are written (default 100)"},           \
         {"--kv-tokens", 0, "N", "tokens that all sequences of a model hold (default 16384)"},      \
+        {"--batch-size", 0, "N", "texts embedded or ranked together (default 64)"},                \
+        {"--batch-timeout", 0, "MS", "a text's wait for others to go with it (default 2)"},        \
         {"--prefix-cache", 0, "on|off", "reuse of prompts that begin alike (default on)"},         \
     {                                                                                              \
         "--speculation", 0, "on|off", "guesses from the text so far, same answers (default on)"    \

@@ -50,6 +50,7 @@ struct engine {
     struct embedder *embedder;
     struct vocab *vocab;
     struct template *template;
+    struct buf rerank_template;
     struct err template_err; /* why there is no template, when the file has one */
 };
 
@@ -67,11 +68,13 @@ static enum rc settle_limits(struct engine *e, const struct engine_conf *conf,
     uint32_t trained = model.context_trained;
     bool embeds = model.embeds;
     modelconf_deinit(&model);
-    if (conf->context_tokens > trained) {
+    if (conf->context_tokens > trained && !embeds) {
         return err_set(err, RC_INVALID, "context of %u tokens asked for, the model has %u",
                        conf->context_tokens, trained);
     }
-    out->context_tokens = conf->context_tokens > 0 ? conf->context_tokens
+    /* One setting for all models of a server: embedders, whose texts are shorter, take what they
+     * can. */
+    out->context_tokens = conf->context_tokens > 0 ? MIN(conf->context_tokens, trained)
                                                    : MIN(trained, (uint32_t)ENGINE_CONTEXT_DEFAULT);
     out->kv_pages = conf->kv_pages > 0
                         ? conf->kv_pages
@@ -161,6 +164,21 @@ static enum rc open_template(struct engine *e, struct err *err)
     return RC_OK;
 }
 
+/* A part of the file's metadata, which goes when everything is open. */
+static enum rc keep_rerank_template(struct engine *e, struct err *err)
+{
+    struct str text;
+    enum rc rc = gguf_get_str(e->gguf, "tokenizer.chat_template.rerank", STR_NULL, &text, err);
+    buf_init(&e->rerank_template, 1 << 20);
+    if (rc == RC_OK && text.len > 0) {
+        buf_add_str(&e->rerank_template, text);
+    }
+    return rc != RC_OK || buf_ok(&e->rerank_template)
+               ? rc
+               : err_set(err, RC_CORRUPT, "%s: the rerank template is too long",
+                         gguf_name(e->gguf));
+}
+
 static void fill_info(struct engine *e, const struct decoder_conf *conf)
 {
     bool embeds = e->embedder != NULL;
@@ -213,6 +231,9 @@ static enum rc open_parts(struct engine *e, const struct engine_conf *conf, stru
         rc = open_template(e, err);
     }
     if (rc == RC_OK) {
+        rc = keep_rerank_template(e, err);
+    }
+    if (rc == RC_OK) {
         fill_info(e, &decoder);
     }
     return rc;
@@ -245,6 +266,7 @@ void engine_close(struct engine *e)
         return;
     }
     template_destroy(e->template);
+    buf_deinit(&e->rerank_template);
     vocab_destroy(e->vocab);
     decoder_close(e->decoder);
     embedder_close(e->embedder);
@@ -270,6 +292,11 @@ const struct vocab *engine_vocab(const struct engine *e)
 const struct template *engine_template(const struct engine *e)
 {
     return e->template;
+}
+
+struct str engine_rerank_template(const struct engine *e)
+{
+    return buf_str(&e->rerank_template);
 }
 
 const char *engine_template_error(const struct engine *e)

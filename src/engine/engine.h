@@ -71,6 +71,9 @@ const struct engine_info *engine_info(const struct engine *e);
 const struct vocab *engine_vocab(const struct engine *e);
 /* The model's own chat template, compiled; NULL when it has none or it cannot be compiled. */
 const struct template *engine_template(const struct engine *e);
+/* How a reranker wants query and document to be put to it: a text with {query} and {document} in
+ * it; empty when the file has none. */
+struct str engine_rerank_template(const struct engine *e);
 /* Why the model's template could not be compiled; "" otherwise. */
 const char *engine_template_error(const struct engine *e);
 

@@ -19,6 +19,7 @@
 /* Limits; a zero field of embed_conf takes the default. */
 enum {
     EMBED_BATCH_TEXTS = 64,
+    EMBED_BATCH_TEXTS_MAX = 256, /* as many as one call of the engine takes */
     EMBED_BATCH_MS = 2,
     EMBED_BATCH_ROWS = 512,             /* tokens of one batch; a longer text is one by itself */
     EMBED_SLICE_MS = 10,                /* of one turn */

@@ -328,6 +328,13 @@ static enum rc intake_parse(struct request *r, struct err *err)
         return err_set_param(err, RC_MODEL_NOT_FOUND, "model", "The model `%.*s` does not exist.",
                              (int)MIN(r->gen->model.len, (size_t)100), r->gen->model.ptr);
     }
+    if (r->model->model == NULL) {
+        bool ranks = engine_info(r->model->engine)->kind == ENGINE_RERANKER;
+        return err_set_param(err, RC_INVALID, "model", "The model `%.*s` %s: ask it by %s.",
+                             (int)MIN(r->gen->model.len, (size_t)100), r->gen->model.ptr,
+                             ranks ? "ranks documents" : "makes embeddings",
+                             ranks ? "/v1/rerank" : "/v1/embeddings");
+    }
     return RC_OK;
 }
 

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "net/http_route.h"
 #include "obs/metric.h"
+#include "server/embed_intake.h"
 #include "server/request.h"
 
 struct served_model *server_find_model(struct server *s, struct str id)
@@ -125,6 +126,18 @@ static void server_route_complete(struct server *s, struct http_exchange *x, str
     intake_generate(s, x, API_KIND_COMPLETION);
 }
 
+static void server_route_embed(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    embed_intake(s, x, EMBED_VECTORS);
+}
+
+static void server_route_rerank(struct server *s, struct http_exchange *x, struct str rest)
+{
+    UNUSED(rest);
+    embed_intake(s, x, EMBED_SCORES);
+}
+
 /* ---- routing ---- */
 
 struct server_route {
@@ -137,6 +150,8 @@ struct server_route {
 static const struct server_route server_routes[] = {
     {HTTP_METHOD_POST, "/v1/chat/completions", true, server_route_chat},
     {HTTP_METHOD_POST, "/v1/completions", true, server_route_complete},
+    {HTTP_METHOD_POST, "/v1/embeddings", true, server_route_embed},
+    {HTTP_METHOD_POST, "/v1/rerank", true, server_route_rerank},
     {HTTP_METHOD_GET, "/v1/models", true, server_route_models},
     {HTTP_METHOD_GET, "/v1/models/", true, server_route_model},
     {HTTP_METHOD_GET, "/livez", false, server_route_live},
@@ -202,6 +217,7 @@ static void server_on_updates(void *ctx)
     while (s->step != NULL && (job = step_next(s->step)) != NULL) {
         reply_update(job_reader(job));
     }
+    embed_intake_finished(s);
 }
 
 /* ---- loading ---- */
@@ -250,11 +266,15 @@ static enum rc server_start_step(struct server *s, struct err *err)
     for (uint32_t i = 0; i < s->n_models; i++) {
         struct served_model *m = &s->models[i];
         m->created_s = clock_wall_s(loop_clock(s->loop));
-        enum rc rc = step_add_model(s->step, &m->model, m->engine, err);
+        bool embeds = engine_info(m->engine)->kind != ENGINE_GENERATOR;
+        enum rc rc = embeds ? embed_add_model(s->embed, &m->embed, m->engine, err)
+                            : step_add_model(s->step, &m->model, m->engine, err);
         if (rc != RC_OK) {
             return rc;
         }
-        step_name_model(m->model, m->id);
+        if (!embeds) {
+            step_name_model(m->model, m->id);
+        }
     }
     s->stepping = true;
     return step_start(s->step, err);
@@ -297,6 +317,12 @@ static enum rc server_open(struct server *s, struct err *err)
                              .calibrate = true,
                              .wake = server_wake,
                              .wake_ctx = s};
+    struct embed_conf embed = {.clock = loop_clock(s->loop),
+                               .batch_texts = s->conf.limits.batch_texts,
+                               .batch_ms = s->conf.limits.batch_ms,
+                               .no_batch_wait = s->conf.limits.no_batch_wait,
+                               .wake = server_wake,
+                               .wake_ctx = s};
     struct http_server_conf http = {.handler = server_handle,
                                     .handler_ctx = s,
                                     .error_format = api_fail_status,
@@ -304,6 +330,8 @@ static enum rc server_open(struct server *s, struct err *err)
     struct listen_conf listen = {.addr = s->conf.listen};
     struct loop_job job = {.run = server_load, .done = server_loaded, .ctx = s, .slow = true};
     enum rc rc = loop_wake_create(&s->wake, s->loop, server_on_updates, s, err);
+    rc = rc == RC_OK ? embed_create(&s->embed, &embed, err) : rc;
+    step.embed = s->embed;
     rc = rc == RC_OK ? step_create(&s->step, &step, err) : rc;
     rc = rc == RC_OK ? http_server_create(&s->http, s->loop, &http, err) : rc;
     rc = rc == RC_OK ? http_server_listen(s->http, &listen, NULL, err) : rc;
@@ -352,11 +380,12 @@ void server_settle(struct server *s)
         return;
     }
     for (uint32_t i = 0; i < s->n_models; i++) {
-        if (s->models[i].model == NULL) {
+        if (s->models[i].model == NULL && s->models[i].embed == NULL) {
             engine_close(s->models[i].engine);
         }
     }
     step_destroy(s->step);
+    embed_destroy(s->embed);
     mem_free(s);
 }
 

@@ -33,7 +33,9 @@ struct server_conf {
         uint32_t waiting_max;
         uint32_t waiting_ms_max;
         uint32_t budget_ms;
-        bool no_prefix_cache, no_speculation;
+        uint32_t batch_texts; /* texts embedded together; see embed.h for these */
+        uint32_t batch_ms;
+        bool no_prefix_cache, no_speculation, no_batch_wait;
     } limits;
     uint32_t requests_max;
     size_t bodies_bytes_max;

@@ -9,7 +9,8 @@
 struct served_model {
     struct str id;
     struct str path;
-    struct model *model; /* NULL while loading */
+    struct model *model;       /* generators; NULL while loading */
+    struct embed_model *embed; /* embedders and rerankers; NULL while loading */
     struct engine *engine;
     int64_t created_s;
 };
@@ -21,6 +22,7 @@ struct server {
     struct server_conf conf;
     struct http_server *http;
     struct step *step;
+    struct embed *embed;
     struct loop_wake *wake;
     enum server_state state;
     struct served_model models[STEP_MODELS_MAX];

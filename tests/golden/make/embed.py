@@ -124,6 +124,7 @@ def qwen3(name, pooling):
     yes_no = model.lm_head.weight.data.numpy()[[17, 40]] * 0.7
     if pooling == RANK:
         w.add("qwen3.classifier.output_labels", ["yes", "no"], "str")
+        w.add("tokenizer.chat_template.rerank", "Query: {query}\nDocument: {document}<|end|>\n")
         w.add_tensor("cls.output.weight", yes_no)
     w.write()
     answers = []

@@ -299,7 +299,9 @@ static void conn_shut(struct conn *c)
 static void conn_tell_written(struct conn *c)
 {
     size_t queued = conn_queued_bytes(c);
-    if (queued == 0 && c->ending && !c->shut && !c->closing) {
+    /* libuv may have sent all and not said so yet: conn_written would then stop the linger timer.
+     */
+    if (queued == 0 && c->ending && !c->writing && !c->shut && !c->closing) {
         conn_shut(c);
         return;
     }

@@ -29,6 +29,7 @@ test: setup ## set up, build and run every test
 unit-build: $(UNIT_BIN)
 unit: unit-build ## unit and module tests only
 	@tools/run_unit $(BUILD)/tests
+bench-kernels: $(BUILD)/bench/kernels ## compile build/bench/kernels (bench/README.md)
 tidy: ## house rules that a script can check
 	@python3 tools/tidy.py
 format: ## format the C sources in place
@@ -63,4 +64,4 @@ $(BUILD)/bench/%: bench/%.c $(LIB)
 
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
-.PHONY: help setup build run test unit-build unit tidy format clean
+.PHONY: help setup build run test unit-build unit bench-kernels tidy format clean

@@ -415,8 +415,10 @@ KERN_INLINE void avx2_gemm(enum dtype type, const struct kern_gemm *g, const str
     const uint32_t n_panels = g->panel[1] != NULL ? 2 : 1;
     const bool few = a->n <= AVX2_ROWS;
     struct avx2_chunk *c = g->scratch;
-    for (uint32_t i = 0; i < n_panels * a->n; i++) {
-        memset(g->out[i / a->n] + i % a->n * g->out_stride, 0, PACK_ROWS * sizeof(float));
+    for (uint32_t p = 0; p < n_panels; p++) {
+        for (uint32_t t = 0; t < a->n; t++) {
+            memset(g->out[p] + t * g->out_stride, 0, PACK_ROWS * sizeof(float));
+        }
     }
 #pragma GCC unroll 1
     for (uint32_t col = 0; col < g->n_cols; col += PACK_CHUNK_COLS) {

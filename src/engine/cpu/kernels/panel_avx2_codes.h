@@ -133,12 +133,32 @@ KERN_INLINE void avx2_e8m0(const unsigned char *e, float out[16])
     }
 }
 
-/* Two runs' bytes of eight outputs side by side, as 16-bit numbers. */
-KERN_INLINE __m256i avx2_pairs(const unsigned char *bytes)
+KERN_INLINE __m128i avx2_bytes(const unsigned char *p)
 {
-    __m128i first = _mm_loadl_epi64((const void *)bytes);
-    __m128i second = _mm_loadl_epi64((const void *)(bytes + 16));
-    return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(first, second));
+    return _mm_loadu_si128((const void *)p);
+}
+
+/* Scales of runs as numbers, and pairs of runs' mins (or scales) side by side as 16-bit numbers. */
+KERN_INLINE void avx2_unpack_runs(enum dtype type, const unsigned char *scales,
+                                  const unsigned char *mins, struct avx2_chunk *c)
+{
+    const struct avx2_type ty = avx2_type(type);
+    const unsigned char *paired = ty.min ? mins : scales;
+#pragma GCC unroll 4
+    for (uint32_t run = 0; run < 64 / ty.run; run++) {
+        for (uint32_t h = 0; h < 2; h++) {
+            __m128i bytes = _mm_loadl_epi64((const void *)(scales + 16 * run + 8 * h));
+            __m256i scale = ty.wide ? _mm256_cvtepi8_epi32(bytes) : avx2_dot_scales(bytes);
+            avx2_store(&c->scale[run][8 * h], scale);
+        }
+    }
+#pragma GCC unroll 4
+    for (uint32_t p = 0; p < 32 / ty.run; p++) {
+        __m128i first = avx2_bytes(paired + 32 * p);
+        __m128i second = avx2_bytes(paired + 32 * p + 16);
+        avx2_store(&c->pairs[p][0], _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(first, second)));
+        avx2_store(&c->pairs[p][8], _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(first, second)));
+    }
 }
 
 /* Everything of a chunk but its codes. */
@@ -146,38 +166,25 @@ KERN_INLINE void avx2_unpack_scales(enum dtype type, const unsigned char *chunk,
                                     struct avx2_chunk *c)
 {
     const struct avx2_type ty = avx2_type(type);
-    const struct pack_layout l = pack_layouts[type];
-    const struct pack_parts at = pack_parts(l, n_blocks);
-    const uint32_t n_runs = 64 / ty.run;
-    if (ty.width == 32) {
-#pragma GCC unroll 1
-        for (uint32_t b = 0; b < n_blocks; b++) {
-            if (type == DTYPE_MXFP4) {
-                avx2_e8m0(chunk + at.scales + b * 16, c->d[b]);
-            } else {
-                avx2_halves(chunk + at.scales + b * 32, 1, c->d[b]);
-            }
-            if (ty.min) {
-                avx2_halves(chunk + at.mins + b * 32, 1, c->m[b]);
-            }
+    const struct pack_parts at = pack_parts(pack_layouts[type], n_blocks);
+    if (ty.width == 256) {
+        avx2_unpack_runs(type, chunk + at.scales, chunk + at.mins, c);
+        avx2_halves(chunk + at.supers, 1, c->d[0]);
+        if (ty.min) {
+            avx2_halves(chunk + at.supers + 32, -1, c->m[0]);
         }
         return;
     }
-#pragma GCC unroll 2
-    for (uint32_t i = 0; i < 2 * n_runs; i++) {
-        const unsigned char *bytes = chunk + at.scales + 8 * i;
-        avx2_store(&c->scale[i / 2][8 * (i % 2)],
-                   ty.wide ? _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)bytes))
-                           : avx2_dot_scales(bytes));
-    }
-#pragma GCC unroll 2
-    for (uint32_t i = 0; i < n_runs; i++) {
-        const unsigned char *bytes = chunk + (ty.min ? at.mins : at.scales);
-        avx2_store(&c->pairs[i / 2][8 * (i % 2)], avx2_pairs(bytes + 32 * (i / 2) + 8 * (i % 2)));
-    }
-    avx2_halves(chunk + at.supers, 1, c->d[0]);
-    if (ty.min) {
-        avx2_halves(chunk + at.supers + 32, -1, c->m[0]);
+#pragma GCC unroll 1
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        if (type == DTYPE_MXFP4) {
+            avx2_e8m0(chunk + at.scales + b * 16, c->d[b]);
+        } else {
+            avx2_halves(chunk + at.scales + b * 32, 1, c->d[b]);
+        }
+        if (ty.min) {
+            avx2_halves(chunk + at.mins + b * 32, 1, c->m[b]);
+        }
     }
 }
 

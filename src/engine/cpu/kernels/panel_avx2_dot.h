@@ -111,9 +111,9 @@ KERN_INLINE __m256i avx2_dot_end_scaled(__m256i sum, __m256i scale)
 }
 
 /* Eight signed bytes as the scales that avx2_dot_end_scaled takes. */
-KERN_INLINE __m256i avx2_dot_scales(const void *bytes)
+KERN_INLINE __m256i avx2_dot_scales(__m128i bytes)
 {
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes));
+    return _mm256_cvtepi8_epi32(bytes);
 }
 
 #else
@@ -139,11 +139,11 @@ KERN_INLINE __m256i avx2_dot_end_scaled(__m256i sum, __m256i scale)
 }
 
 /* Twice in 16 bits. */
-KERN_INLINE __m256i avx2_dot_scales(const void *bytes)
+KERN_INLINE __m256i avx2_dot_scales(__m128i bytes)
 {
     const __m256i twice = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1,
                                            0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
-    return _mm256_shuffle_epi8(_mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes)), twice);
+    return _mm256_shuffle_epi8(_mm256_cvtepi8_epi32(bytes), twice);
 }
 
 #endif

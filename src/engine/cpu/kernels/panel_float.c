@@ -1,8 +1,8 @@
 /* panel_float.c: the table of kernels over panels of float weights, for every instruction set.
  *
  * acc = fmaf(w, x, acc) down the columns, for each row and output: sixteen outputs are one vector,
- * which the compiler maps to one, two or four registers. Tiles of up to PANEL_FLOAT_ROWS rows by
- * two panels hold their sums in registers. */
+ * which the compiler maps to one, two or four registers. Tiles of up to PANEL_FLOAT_ROWS rows hold
+ * their sums in registers, those of two panels as long as there are enough of them. */
 #include "engine/cpu/kernels/panel.h"
 
 #include <math.h>
@@ -11,11 +11,14 @@
 #include <immintrin.h>
 #endif
 
-/* Rows of a tile: two panels' sums fill 12 registers of 512 bits, or 8 of 256. */
+/* Most rows of a tile, and those up to which it takes two panels: sums fill 12 registers of 512
+ * bits, or 12 and 8 of 256. */
 #if defined(__AVX512F__)
-enum { PANEL_FLOAT_ROWS = 6 };
+enum { PANEL_FLOAT_ROWS = 6, PANEL_FLOAT_PAIRED = 6 };
+#elif defined(__AVX2__)
+enum { PANEL_FLOAT_ROWS = 6, PANEL_FLOAT_PAIRED = 2 };
 #else
-enum { PANEL_FLOAT_ROWS = 2 };
+enum { PANEL_FLOAT_ROWS = 2, PANEL_FLOAT_PAIRED = 2 };
 #endif
 
 /* ---- sixteen floats ---- */
@@ -142,109 +145,131 @@ KERN_INLINE void panel_store(float *out, panel_f16 v)
 
 /* ---- tiles ---- */
 
-/* n rows by two panels: what a tile works on. */
+/* Rows by one or two panels: what a tile works on. */
 struct panel_float_tile {
     const unsigned char *w[2];
     const float *x[PANEL_FLOAT_ROWS];
-    float *out[2]; /* [1] may be NULL: computed, not stored */
+    float *out[2];
     size_t out_stride;
+    uint32_t n_cols;
+    bool first; /* weights come from memory: prefetch them */
 };
 
-/* Two columns, each of n rows by two panels. */
+KERN_INLINE size_t panel_float_bytes(enum dtype type)
+{
+    return type == DTYPE_F32 ? 64 : 32; /* of a column */
+}
+
+/* Two columns, each of n rows by n_panels panels. */
 KERN_INLINE void panel_float_step(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
-                                  uint32_t k, panel_f16 acc[PANEL_FLOAT_ROWS][2])
+                                  uint32_t n_panels, uint32_t k, panel_f16 acc[][2])
 {
     panel_f16 w[2][2];
-    for (uint32_t p = 0; p < 2; p++) {
+    for (uint32_t p = 0; p < n_panels; p++) {
+        const unsigned char *at = tile->w[p] + k * panel_float_bytes(type);
         if (type == DTYPE_BF16) {
-            panel_bf16_pair(tile->w[p] + (size_t)k * 32, w[p]);
+            panel_bf16_pair(at, w[p]);
         } else {
-            size_t size = type == DTYPE_F32 ? 64 : 32;
-            w[p][0] = panel_load(type, tile->w[p] + k * size);
-            w[p][1] = panel_load(type, tile->w[p] + (k + 1) * size);
+            w[p][0] = panel_load(type, at);
+            w[p][1] = panel_load(type, at + panel_float_bytes(type));
         }
     }
     for (uint32_t i = 0; i < 2; i++) {
         for (uint32_t t = 0; t < n; t++) {
-            for (uint32_t p = 0; p < 2; p++) {
+            for (uint32_t p = 0; p < n_panels; p++) {
                 acc[t][p] = panel_fma(w[p][i], tile->x[t][k + i], acc[t][p]);
             }
         }
     }
 }
 
-KERN_INLINE void panel_float_tile(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
-                                  uint32_t n_cols)
+/* The last of an odd number of columns. */
+KERN_INLINE void panel_float_last(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
+                                  uint32_t n_panels, panel_f16 acc[][2])
 {
-    panel_f16 acc[PANEL_FLOAT_ROWS][2];
-    for (uint32_t t = 0; t < n; t++) {
-        acc[t][0] = acc[t][1] = panel_nothing();
-    }
-    uint32_t k = 0;
-    for (; k + 2 <= n_cols; k += 2) {
-        if (n <= 4) { /* reading weights is what takes the time */
-            __builtin_prefetch(tile->w[0] + (size_t)k * (type == DTYPE_F32 ? 64 : 32) + 4096);
-            __builtin_prefetch(tile->w[1] + (size_t)k * (type == DTYPE_F32 ? 64 : 32) + 4096);
+    const uint32_t k = tile->n_cols - 1;
+    for (uint32_t p = 0; p < n_panels; p++) {
+        const unsigned char *at = tile->w[p] + k * panel_float_bytes(type);
+        panel_f16 w[2];
+        if (type == DTYPE_BF16) {
+            panel_bf16_pair(at, w);
+        } else {
+            w[0] = panel_load(type, at);
         }
-        panel_float_step(type, tile, n, k, acc);
-    }
-    if (k < n_cols) {
-        for (uint32_t p = 0; p < 2; p++) {
-            panel_f16 w[2];
-            if (type == DTYPE_BF16) {
-                panel_bf16_pair(tile->w[p] + (size_t)k * 32, w);
-            } else {
-                w[0] = panel_load(type, tile->w[p] + k * (size_t)(type == DTYPE_F32 ? 64 : 32));
-            }
-            for (uint32_t t = 0; t < n; t++) {
-                acc[t][p] = panel_fma(w[0], tile->x[t][k], acc[t][p]);
-            }
-        }
-    }
-    for (uint32_t t = 0; t < n; t++) {
-        panel_store(tile->out[0] + t * tile->out_stride, acc[t][0]);
-        if (tile->out[1] != NULL) {
-            panel_store(tile->out[1] + t * tile->out_stride, acc[t][1]);
+        for (uint32_t t = 0; t < n; t++) {
+            acc[t][p] = panel_fma(w[0], tile->x[t][k], acc[t][p]);
         }
     }
 }
 
-/* A single panel is worked on twice, its second result dropped. */
+KERN_INLINE void panel_float_tile(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
+                                  uint32_t n_panels)
+{
+    enum { AHEAD = 4096 };
+    panel_f16 acc[PANEL_FLOAT_ROWS][2];
+    for (uint32_t t = 0; t < n; t++) {
+        acc[t][0] = acc[t][1] = panel_nothing();
+    }
+    for (uint32_t k = 0; k + 2 <= tile->n_cols; k += 2) {
+        for (uint32_t p = 0; tile->first && p < n_panels; p++) {
+            const unsigned char *at = tile->w[p] + k * panel_float_bytes(type) + AHEAD;
+            __builtin_prefetch(at);
+            __builtin_prefetch(at + 2 * panel_float_bytes(type) - 1);
+        }
+        panel_float_step(type, tile, n, n_panels, k, acc);
+    }
+    if (tile->n_cols % 2 != 0) {
+        panel_float_last(type, tile, n, n_panels, acc);
+    }
+    for (uint32_t t = 0; t < n; t++) {
+        for (uint32_t p = 0; p < n_panels; p++) {
+            panel_store(tile->out[p] + t * tile->out_stride, acc[t][p]);
+        }
+    }
+}
+
+/* A tile's height is a constant of its code. */
+KERN_INLINE void panel_float_rows(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
+                                  uint32_t n_panels)
+{
+    if (n == 1) {
+        panel_float_tile(type, tile, 1, n_panels);
+    } else if (n == 2 || PANEL_FLOAT_ROWS == 2) {
+        panel_float_tile(type, tile, 2, n_panels);
+    } else if (n == 3) {
+        panel_float_tile(type, tile, 3, n_panels);
+    } else if (n == 4) {
+        panel_float_tile(type, tile, 4, n_panels);
+    } else if (n == 5) {
+        panel_float_tile(type, tile, 5, n_panels);
+    } else {
+        panel_float_tile(type, tile, 6, n_panels);
+    }
+}
+
 KERN_INLINE void panel_gemm_float(enum dtype type, const struct kern_gemm *g,
                                   const struct kern_rows *a)
 {
-    bool two = g->panel[1] != NULL;
+    const uint32_t n_panels = g->panel[1] != NULL ? 2 : 1;
     for (uint32_t t = 0; t < a->n;) {
         uint32_t n = panel_tile_rows(a->n, t, PANEL_FLOAT_ROWS);
         struct panel_float_tile tile = {
-            .w = {g->panel[0], two ? g->panel[1] : g->panel[0]},
-            .out = {g->out[0] + t * g->out_stride, two ? g->out[1] + t * g->out_stride : NULL},
-            .out_stride = g->out_stride,
-        };
+            .out_stride = g->out_stride, .n_cols = g->n_cols, .first = t == 0};
+        for (uint32_t p = 0; p < n_panels; p++) {
+            tile.w[p] = g->panel[p];
+            tile.out[p] = g->out[p] + t * g->out_stride;
+        }
         for (uint32_t i = 0; i < n; i++) {
             tile.x[i] = a->f32 + panel_row_of(a, t + i) * a->f32_stride;
         }
-        switch (n) {
-        case 1:
-            panel_float_tile(type, &tile, 1, g->n_cols);
-            break;
-        case 2:
-            panel_float_tile(type, &tile, 2, g->n_cols);
-            break;
-#if defined(__AVX512F__)
-        case 3:
-            panel_float_tile(type, &tile, 3, g->n_cols);
-            break;
-        case 4:
-            panel_float_tile(type, &tile, 4, g->n_cols);
-            break;
-        case 5:
-            panel_float_tile(type, &tile, 5, g->n_cols);
-            break;
-        default:
-            panel_float_tile(type, &tile, 6, g->n_cols);
-            break;
-#endif
+        if (n_panels == 2 && n <= PANEL_FLOAT_PAIRED) {
+            panel_float_rows(type, &tile, MIN(n, (uint32_t)PANEL_FLOAT_PAIRED), 2);
+        } else {
+            for (uint32_t p = 0; p < n_panels; p++) {
+                tile.w[0] = g->panel[p];
+                tile.out[0] = g->out[p] + t * g->out_stride;
+                panel_float_rows(type, &tile, n, 1);
+            }
         }
         t += n;
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn a BERT-type embedder or reranker of Hugging Face into a GGUF file, with numpy alone.
 
-    python3 tools/bert_gguf.py MODEL_DIR OUT.gguf [F32|F16|Q8_0]
+    python3 tools/bert_gguf.py MODEL_DIR OUT.gguf [F32|F16|Q8_0] [NAME]
 
 MODEL_DIR holds config.json, model.safetensors and vocab.txt, and for sentence-transformers models
 modules.json with 1_Pooling/config.json. Names and keys are those of llama.cpp's converter; vectors,
@@ -140,19 +140,19 @@ def read_pooling(folder):
     return MEAN
 
 
-def convert(folder, path, kind="F32"):
+def convert(folder, path, kind="F32", name=None):
     folder = pathlib.Path(folder)
     config = json.loads((folder / "config.json").read_text())
     ranks = any("SequenceClassification" in a for a in config.get("architectures", []))
     settings = folder / "tokenizer_config.json"
     lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.exists() else True
-    write_bert(path, arch="bert", name=folder.name, config=config,
+    write_bert(path, arch="bert", name=name or folder.resolve().name, config=config,
                weights=read_safetensors(folder / "model.safetensors"),
                tokens=(folder / "vocab.txt").read_text(encoding="utf-8").rstrip("\n").split("\n"),
                pooling=RANK if ranks else read_pooling(folder), kind=kind, lowercase=lowercase)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
+    if len(sys.argv) not in (3, 4, 5):
         sys.exit(__doc__.strip())
     convert(*sys.argv[1:])

@@ -15,7 +15,7 @@ static const struct args_row cmd_bench_options[] = {
     {"--depth", 'd', "LIST", "tokens of context that are there before (default 0)"},
     {"--threads", 't', "N", "compute threads (default: one per core)"},
     {"--batch", 'b', "N", "most tokens of one step (default 512)"},
-    {"--kv", 0, "TYPE", "type of the KV cache (default F16)"},
+    {"--kv-type", 0, "TYPE", "KV cache: f16 (default), f32, bf16 or q8"},
     {"--rounds", 'r', "N", "rounds; medians are told (default 3)"},
     {"--backend", 0, "NAME", "cpu or ref (default: the fastest that runs here)"},
     {"--json", 0, NULL, "print JSON"},
@@ -106,9 +106,9 @@ static enum rc bench_options(struct bench *b, const struct args *a, struct err *
     *b = (struct bench){.n_rounds = 3};
     b->conf = (struct engine_conf){.pin = true, .kv_type = DTYPE_F16, .batch_tokens_max = 512};
     b->conf.backend = args_str(a, "--backend", NULL);
-    const char *kv = args_str(a, "--kv", "F16");
-    if (!dtype_parse(str_from(kv), &b->conf.kv_type)) {
-        return err_set(err, RC_INVALID, "--kv %s: no such type", kv);
+    const char *kv = args_str(a, "--kv-type", "f16");
+    if (!backend_kv_type_parse(str_from(kv), &b->conf.kv_type)) {
+        return err_set(err, RC_INVALID, "--kv-type %s: known are f16, f32, bf16, q8", kv);
     }
     enum rc rc = args_u32(a, "--threads", 1, 256, &b->conf.n_threads, err);
     rc = rc == RC_OK ? args_u32(a, "--batch", 1, BENCH_BATCH_MAX, &b->conf.batch_tokens_max, err)
@@ -129,7 +129,7 @@ static void bench_text(const struct bench *b, struct buf *out)
 {
     const struct engine_info *info = engine_info(b->engine);
     buf_add_printf(out, "%s %s, KV %s, backend %s, %u threads, median of %u rounds\n", info->arch,
-                   info->file_type, dtype_row((uint32_t)b->conf.kv_type)->name, info->backend,
+                   info->file_type, backend_kv_type_name(b->conf.kv_type), info->backend,
                    info->n_threads, b->n_rounds);
     buf_add_printf(out, "  %-10s %7s %7s %7s %10s %7s   %s\n", "what", "streams", "depth", "tokens",
                    "tokens/s", "spread", "of the memory stream");
@@ -174,7 +174,7 @@ static void bench_json(const struct bench *b, struct buf *out)
     json_write_object_begin(&w);
     json_write_member_cstr(&w, "architecture", info->arch);
     json_write_member_cstr(&w, "type", info->file_type);
-    json_write_member_cstr(&w, "kv_type", dtype_row((uint32_t)b->conf.kv_type)->name);
+    json_write_member_cstr(&w, "kv_type", backend_kv_type_name(b->conf.kv_type));
     json_write_member_cstr(&w, "backend", info->backend);
     json_write_member_u64(&w, "threads", info->n_threads);
     json_write_member_u64(&w, "rounds", b->n_rounds);

@@ -36,6 +36,7 @@ static const struct args_row cmd_serve_options[] = {
     LIMITS_OPTIONS,
     {"--threads", 't', "N", "compute threads (default: one per core)"},
     {"--ctx", 'c', "N", "longest context in tokens (default: the model's, at most 8192)"},
+    {"--kv-type", 0, "TYPE", "KV cache: f16 (default), f32, bf16 or q8"},
     {"--backend", 0, "NAME", "cpu or ref (default: the fastest that runs here)"},
     {"--log-level", 0, "LEVEL", "debug, info, warn, error or off (default info)"},
     {0},
@@ -154,7 +155,7 @@ static uint32_t serve_pass_options(struct serve *s, const char *const *names, ui
 
 static void serve_child_argv(struct serve *s)
 {
-    static const char *const passed[] = {"--threads", "--ctx", "--backend", NULL};
+    static const char *const passed[] = {"--threads", "--ctx", "--kv-type", "--backend", NULL};
     uint32_t n = 0;
     s->argv[n++] = s->exe;
     s->argv[n++] = "server";

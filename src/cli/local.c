@@ -41,6 +41,10 @@ enum rc local_engine_conf(const struct args *a, struct engine_conf *out, struct 
     if (rc == RC_OK) {
         rc = args_u32(a, "--ctx", 16, 1 << 24, &out->context_tokens, err);
     }
+    const char *kv = args_str(a, "--kv-type", "f16");
+    if (rc == RC_OK && !backend_kv_type_parse(str_from(kv), &out->kv_type)) {
+        rc = err_set(err, RC_INVALID, "--kv-type %s: known are f16, f32, bf16, q8", kv);
+    }
     return rc;
 }
 

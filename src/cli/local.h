@@ -11,6 +11,7 @@
 #define LOCAL_ENGINE_OPTIONS                                                                       \
     {"--threads", 't', "N", "compute threads (default: one per core)"},                            \
         {"--ctx", 'c', "N", "longest context in tokens (default: the model's, at most 8192)"},     \
+        {"--kv-type", 0, "TYPE", "KV cache: f16 (default), f32, bf16 or q8"},                      \
     {                                                                                              \
         "--backend", 0, "NAME", "cpu or ref (default: the fastest that runs here)"                 \
     }

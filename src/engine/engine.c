@@ -89,8 +89,8 @@ static enum rc settle_limits(struct engine *e, const struct engine_conf *conf,
                        out->backend_conf.tokens_max, out->kv_pages, ENGINE_BATCH_MAX,
                        ENGINE_KV_PAGES_MAX);
     }
-    if (conf->kv_type != DTYPE_F16 && conf->kv_type != DTYPE_F32) {
-        return err_set(err, RC_UNSUPPORTED, "keys and values are kept in F16 or F32 alone");
+    if (!backend_kv_type(conf->kv_type)) {
+        return err_set(err, RC_UNSUPPORTED, "keys and values are kept as f16, f32, bf16 or q8");
     }
     out->kv_type = conf->kv_type;
     return RC_OK;

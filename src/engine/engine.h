@@ -25,7 +25,7 @@ struct engine_conf {
                                 * 0 = the model's own, at most ENGINE_CONTEXT_DEFAULT */
     uint32_t kv_pages;         /* of KV_PAGE_TOKENS; 0 = one sequence of context_tokens */
     uint32_t batch_tokens_max; /* rows of one forward; 0 = ENGINE_BATCH_DEFAULT */
-    enum dtype kv_type;        /* DTYPE_F16 (default of the commands) or DTYPE_F32 */
+    enum dtype kv_type;        /* of the KV cache: one of backend_kv_type; the commands' is F16 */
     /* Loading progress in bytes, called on the loading thread; may be NULL. */
     void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_ctx;

@@ -29,7 +29,7 @@ def refused(*words, model=MODEL_FILE):
 
 def test_json():
     d = json.loads(bench("-p", "16", "-n", "4", "-r", "2", "-t", "1", "--json"))
-    assert d["architecture"] == "llama" and d["type"] == "Q8_0" and d["kv_type"] == "F16"
+    assert d["architecture"] == "llama" and d["type"] == "Q8_0" and d["kv_type"] == "f16"
     assert d["threads"] == 1 and d["rounds"] == 2 and d["batch_tokens"] == 512
     assert 0 < d["weight_bytes_per_step"] <= d["weight_bytes"] and d["kv_bytes"] > 0 and d["workspace_bytes"] > 0
     assert [r["what"] for r in d["rows"]] == ["prompt", "generate"]
@@ -59,7 +59,7 @@ def test_more_streams_than_the_batch():
 
 
 def test_table():
-    lines = bench("-p", "8", "-n", "2", "-r", "1", "--backend", "ref", "--kv", "f32").splitlines()
+    lines = bench("-p", "8", "-n", "2", "-r", "1", "--backend", "ref", "--kv-type", "f32").splitlines()
     assert "KV F32, backend ref" in lines[0] and lines[1].split()[:5] == ["what", "streams", "depth", "tokens", "tokens/s"]
     assert [line.split()[0] for line in lines[2:]] == ["prompt", "generate"]
     assert lines[3].endswith("%") and "GB/s" in lines[3] and "GB/s" not in lines[2]
@@ -77,7 +77,7 @@ def test_table():
     (["-p", ",".join(["1"] * 16), "-d", "0,1,2,3"], "more than 64 rows"),
     (["-r", "0"], "--rounds 0"),
     (["-b", "5000"], "--batch 5000"),
-    (["--kv", "Q9_9"], "no such type"),
+    (["--kv-type", "Q9_9"], "known are f16, f32, bf16, q8"),
     (["--backend", "abacus"], "backend"),
     (["-d", "1000"], "the model has 1024"),
     (["-p", "1025"], "the model has 1024"),

@@ -83,7 +83,6 @@ static void cpu_close(struct backend *b)
         mem_free(c->threads[i].tile[0]);
         mem_free(c->threads[i].tile[1]);
         mem_free(c->threads[i].panel);
-        mem_free(c->threads[i].attend);
     }
     for (int i = 0; i < KERN_FORMS; i++) {
         mem_free(c->room[i].q8);
@@ -92,6 +91,7 @@ static void cpu_close(struct backend *b)
         mem_free(c->room[i].sums);
     }
     backend_cpu_moe_drop(c);
+    backend_cpu_attn_close(c);
     mem_free(c->normed);
     mem_free(c->threads);
     mem_free(c);
@@ -116,6 +116,9 @@ static enum rc cpu_open(struct backend **out, const struct backend_conf *conf, s
         c->n_threads = team_n_threads(c->team);
         c->threads = mem_zalloc_array(c->n_threads, sizeof(*c->threads));
         rc = alloc_threads(c, err);
+    }
+    if (rc == RC_OK) {
+        rc = backend_cpu_attn_open(c, err);
     }
     if (rc != RC_OK) {
         cpu_close(&c->base);

@@ -10,10 +10,6 @@
 
 extern const struct backend_ops backend_cpu_ops;
 
-enum {
-    CPU_HEADS_PER_CALL = 8, /* query heads that one kernel call takes */
-};
-
 /* Room for quantised rows of one form; grows while weights are prepared. */
 struct cpu_rows_room {
     int8_t *q8;
@@ -27,7 +23,6 @@ struct cpu_rows_room {
 struct cpu_thread {
     float *tile[2]; /* [rows_max, KERN_TILE_ROWS] each */
     void *panel;    /* KERN_SCRATCH_BYTES */
-    float *attend;  /* kern_attend_scratch_floats(CPU_HEADS_PER_CALL, n_attend) */
 };
 
 /* Workspace of mixtures of experts; a "slot" is one token at one of its experts. */
@@ -56,7 +51,7 @@ struct cpu {
     uint32_t n_normed, normed_rows;
     struct cpu_moe_room moe;
     struct cpu_thread *threads;
-    uint32_t n_attend; /* largest head size prepared for */
+    struct cpu_attn *attn; /* rooms of attention */
 };
 
 static inline struct cpu *cpu_of(struct backend *b)
@@ -105,7 +100,10 @@ void backend_cpu_moe_drop(struct cpu *c);
 void backend_cpu_moe(struct backend *b, float *x, const struct rows_in *in, const struct moe *m,
                      uint32_t n_tokens);
 
-/* ---- attention (cpu_attn.c) ---- */
+/* ---- attention (cpu_attn*.c, cpu_kv.c) ---- */
+
+enum rc backend_cpu_attn_open(struct cpu *c, struct err *err);
+void backend_cpu_attn_close(struct cpu *c);
 
 enum rc backend_cpu_kv_alloc(struct backend *b, const struct kv_shape *shape, void **kv,
                              struct err *err);

@@ -1,272 +1,303 @@
-/* cpu_attn.c: paged key/value memory and attention of the "cpu" backend.
+/* cpu_attn.c: attention of the "cpu" backend: one fork of the team per call.
  *
- *   page of a layer:  K [kv head][D][32 positions]  then  V [kv head][32 positions][D]
+ *   store k, v of all rows ──► barrier ──► items: q ready, pages, totals ──► out
+ *                                              └─ split by spans: the last one merges
  *
- * Keys lie with positions innermost, so that one step over the channels adds to the scores of a
- * whole page without sums across a register (kernels/attend.c). One item of work is one row and
- * up to CPU_HEADS_PER_CALL query heads of one key/value head. */
-#include "engine/cpu/cpu.h"
+ * An item is one block of rows (cpu_attn_plan.c), one head of keys, all spans of it or one. Where
+ * every sequence has one row (decoding), the item that reads a row's last page stores its k and v
+ * itself, and there is no barrier.
+ *
+ * Not here: arithmetic (kernels/attend.c, contract in attend.h), pages (cpu_kv.c), rows that attend
+ * to one another without pages (cpu_attn_near.c). */
+#include "engine/cpu/cpu_attn.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/checked.h"
 #include "base/mem.h"
 
-/* ---- pages ---- */
+/* ---- heads ---- */
 
-struct cpu_kv {
-    struct kv_shape shape;
-    unsigned char *bytes;
-    size_t n_bytes;
-    size_t item_bytes;
-    size_t head_bytes;  /* of K or V of one head in a page */
-    size_t page_stride; /* K and V of all heads */
-};
-
-static enum rc grow_attend(struct cpu *c, uint32_t d_head, struct err *err)
+static float *ready_head(const struct attn_job *j, const struct norm *norm, size_t row,
+                         const float *in, float *out)
 {
-    if (d_head <= c->n_attend) {
-        return RC_OK;
+    const struct attn *a = j->a;
+    if (norm->kind != NORM_NONE) {
+        backend_cpu_norm_row(j->c, norm, out, in, a->d_head);
+    } else {
+        memcpy(out, in, a->d_head * sizeof(float));
     }
-    size_t n = kern_attend_scratch_floats(CPU_HEADS_PER_CALL, d_head);
-    for (uint32_t i = 0; i < c->n_threads; i++) {
-        mem_free(c->threads[i].attend);
-        c->threads[i].attend = mem_try_aligned(CACHE_LINE_BYTES, n * sizeof(float));
-        if (c->threads[i].attend == NULL) {
-            return err_set(err, RC_NOMEM, "no memory for heads of %u channels", d_head);
+    if (a->rope.n_rot > 0) {
+        const float *cos_sin = a->rope.cos_sin + row * a->rope.n_rot;
+        j->c->k->floats->rope(out, cos_sin, a->rope.n_rot, a->rope.style);
+    }
+    return out;
+}
+
+const float *backend_cpu_attn_key(const struct attn_job *j, size_t row, uint32_t kv_head,
+                                  float *scratch)
+{
+    const float *in = j->qkv->k + row * j->qkv->kv_stride + (size_t)kv_head * j->a->d_head;
+    return ready_head(j, &j->a->k_norm, row, in, scratch);
+}
+
+void backend_cpu_attn_begin(const struct attn_job *j, struct attn_item *it)
+{
+    const struct attn_plan *plan = &j->room->plan;
+    const struct attend_layout *l = &j->layout;
+    struct attend_rows *r = &it->rows;
+    for (uint32_t i = 0; i < it->block->n_rows; i++) {
+        size_t row = plan->rows[it->block->first + i];
+        for (uint32_t h = 0; h < it->n_heads; h++) {
+            size_t m = (size_t)i * it->n_heads + h;
+            const float *q =
+                j->qkv->q + row * j->qkv->q_stride + (size_t)(it->head0 + h) * j->a->d_head;
+            (void)ready_head(j, &j->a->q_norm, row, q, r->q + m * l->d_pad);
+            r->row[m] = (struct attend_row){plan->first[row], plan->last[row]};
         }
     }
-    c->n_attend = d_head;
-    return RC_OK;
+    j->c->k->attend->begin(l, r, j->a->scale, j->a->softcap);
 }
 
-enum rc backend_cpu_kv_alloc(struct backend *b, const struct kv_shape *shape, void **kv,
-                             struct err *err)
+/* ---- storing ---- */
+
+static const struct kv_table *table_of(const struct attn_job *j, size_t row)
 {
-    ASSERT(shape->type == DTYPE_F16 || shape->type == DTYPE_F32);
-    enum rc rc = grow_attend(cpu_of(b), shape->d_head, err);
-    if (rc != RC_OK) {
-        return rc;
-    }
-    struct cpu_kv *k = mem_zalloc(sizeof(*k));
-    k->shape = *shape;
-    k->item_bytes = shape->type == DTYPE_F16 ? 2 : 4;
-    k->head_bytes = (size_t)KV_PAGE_TOKENS * shape->d_head * k->item_bytes;
-    k->page_stride = 2 * shape->n_kv_heads * k->head_bytes;
-    if (!checked_mul(k->page_stride, shape->n_pages, &k->n_bytes) ||
-        !checked_mul(k->n_bytes, shape->n_layers, &k->n_bytes) ||
-        (k->bytes = mem_map(k->n_bytes)) == NULL) {
-        mem_free(k);
-        return err_set(err, RC_NOMEM, "no memory for %u key/value pages", shape->n_pages);
-    }
-    *kv = k;
-    return RC_OK;
+    return &j->batch->seqs[j->batch->seq_of[row]];
 }
 
-void backend_cpu_kv_free(struct backend *b, void *kv)
+static void store_key(const struct attn_job *j, size_t row, uint32_t kv_head, float *scratch)
 {
-    UNUSED(b);
-    struct cpu_kv *k = kv;
-    if (k != NULL) {
-        mem_unmap(k->bytes, k->n_bytes);
-        mem_free(k);
+    const struct cpu_kv *kv = j->kv;
+    const struct kv_table *table = table_of(j, row);
+    uint32_t pos = j->batch->positions[row];
+    ASSERT(pos / KV_PAGE_TOKENS < table->n_pages);
+    uint32_t page = table->page_ids[pos / KV_PAGE_TOKENS];
+    ASSERT(page < kv->shape.n_pages);
+    unsigned char *block = cpu_kv_head(kv, j->a->layer, kv_head) + page * kv->layout.block_bytes;
+    const float *k = backend_cpu_attn_key(j, row, kv_head, scratch);
+    const float *v = j->qkv->v + row * j->qkv->kv_stride + (size_t)kv_head * j->a->d_head;
+    j->c->k->attend->store(&kv->layout, block, pos % KV_PAGE_TOKENS, k, v);
+}
+
+enum { STORE_ROWS = 16 }; /* of an item of storing: half a page of a sequence */
+
+static void store_item(const struct attn_job *j, uint32_t thread, uint32_t item)
+{
+    uint32_t first = item * STORE_ROWS;
+    uint32_t end = MIN(first + STORE_ROWS, j->batch->n_tokens);
+    struct attend_rows r;
+    attend_rows_init(&r, &j->layout, 1, j->room->scratch[thread]);
+    for (uint32_t h = 0; h < j->a->n_kv_heads; h++) {
+        for (uint32_t t = first; t < end; t++) {
+            store_key(j, t, h, r.page);
+        }
     }
 }
 
-void backend_cpu_kv_copy(struct backend *b, void *kv, uint32_t from_page, uint32_t to_page)
+/* ---- items ---- */
+
+static void finish_row(const struct attn_job *j, const struct attn_item *it, uint32_t m,
+                       const float *total)
 {
-    UNUSED(b);
-    const struct cpu_kv *k = kv;
-    ASSERT(from_page < k->shape.n_pages && to_page < k->shape.n_pages);
-    for (size_t layer = 0; layer < k->shape.n_layers; layer++) {
-        unsigned char *pages = k->bytes + layer * k->shape.n_pages * k->page_stride;
-        memmove(pages + to_page * k->page_stride, pages + from_page * k->page_stride,
-                k->page_stride);
+    const struct attn *a = j->a;
+    size_t row = j->room->plan.rows[it->block->first + m / it->n_heads];
+    size_t head = it->head0 + m % it->n_heads;
+    const float *sink = a->sinks.data != NULL ? a->sinks.data + head : NULL;
+    float *out = j->out + (row * a->n_heads + head) * a->d_head;
+    j->c->k->attend->finish(&j->layout, total, sink, out);
+}
+
+/* Pages [from, to) of one span: those that all rows share, then each row's own. */
+static void attend_span(const struct attn_job *j, struct attn_item *it, uint32_t span)
+{
+    const struct kern_attend_table *k = j->c->k->attend;
+    const struct attn_plan *plan = &j->room->plan;
+    const struct attn_block *b = it->block;
+    uint32_t page0 = span * ATTEND_SPAN_PAGES;
+    uint32_t end = page0 + ATTEND_SPAN_PAGES;
+    struct attend_pages pages = {
+        .base = cpu_kv_head(j->kv, j->a->layer, it->kv_head),
+        .stride = j->kv->layout.block_bytes,
+    };
+    size_t lead = plan->rows[b->first + b->n_rows - 1]; /* of one sequence: sees furthest */
+    uint32_t shared = MIN(b->n_shared, plan->last[lead] / KV_PAGE_TOKENS + 1);
+    shared = MAX(MIN(shared, end), page0);
+    if (shared > page0) {
+        pages.ids = table_of(j, lead)->page_ids + page0;
+        pages.n = shared - page0;
+        pages.position = page0 * KV_PAGE_TOKENS;
+        k->pages(&j->layout, &it->rows, 0, it->rows.n, &pages, j->a->softcap);
+    }
+    for (uint32_t i = 0; i < b->n_rows && b->n_shared < end; i++) {
+        size_t row = plan->rows[b->first + i];
+        uint32_t to = MIN(plan->last[row] / KV_PAGE_TOKENS + 1, end);
+        if (to > shared) {
+            pages.ids = table_of(j, row)->page_ids + shared;
+            pages.n = to - shared;
+            pages.position = shared * KV_PAGE_TOKENS;
+            k->pages(&j->layout, &it->rows, i * it->n_heads, (i + 1) * it->n_heads, &pages,
+                     j->a->softcap);
+        }
+    }
+}
+
+/* Where the span totals of an item's rows lie: [row][span]. */
+static float *partials_of(const struct attn_job *j, const struct attn_item *it)
+{
+    const struct attn_block *b = it->block;
+    size_t unit = (size_t)it->kv_head * j->n_parts + it->part;
+    size_t per_unit = (size_t)b->n_rows * j->per_part * b->n_spans;
+    return j->room->partials + b->partial0 + unit * per_unit * attend_total_floats(&j->layout);
+}
+
+static void merge_unit(const struct attn_job *j, const struct attn_item *it)
+{
+    const struct kern_attend_table *k = j->c->k->attend;
+    const size_t n = attend_total_floats(&j->layout);
+    const float *partial = partials_of(j, it);
+    for (uint32_t m = 0; m < it->rows.n; m++) {
+        float *total = it->rows.total + m * n;
+        k->clear(&j->layout, total);
+        for (uint32_t s = 0; s < it->block->n_spans; s++) {
+            k->merge(&j->layout, total, partial + ((size_t)m * it->block->n_spans + s) * n);
+        }
+        finish_row(j, it, m, total);
+    }
+}
+
+/* One span of a split block; whoever does the last of a unit merges them. */
+static void attend_split(const struct attn_job *j, struct attn_item *it)
+{
+    const struct attn_block *b = it->block;
+    const size_t n = attend_total_floats(&j->layout);
+    float *partial = partials_of(j, it);
+    attend_span(j, it, b->span0 + it->split);
+    for (uint32_t m = 0; m < it->rows.n; m++) {
+        float *to = partial + ((size_t)m * b->n_spans + it->split) * n;
+        j->c->k->attend->clear(&j->layout, to);
+        j->c->k->attend->fold(&j->layout, &it->rows, m, to);
+    }
+    uint32_t block = (uint32_t)(b - j->room->plan.blocks);
+    uint32_t unit = (block * j->a->n_kv_heads + it->kv_head) * j->n_parts + it->part;
+    if (atomic_fetch_sub_explicit(&j->room->left[unit], 1, memory_order_acq_rel) == 1) {
+        merge_unit(j, it);
+    }
+}
+
+static void attend_whole(const struct attn_job *j, struct attn_item *it)
+{
+    const struct attn_block *b = it->block;
+    const size_t n = attend_total_floats(&j->layout);
+    for (uint32_t s = b->span0; s < b->span0 + b->n_spans; s++) {
+        attend_span(j, it, s);
+        for (uint32_t m = 0; m < it->rows.n; m++) {
+            j->c->k->attend->fold(&j->layout, &it->rows, m, it->rows.total + m * n);
+        }
+    }
+}
+
+/* Rows whose last page lies in the item's spans. */
+static void store_own(const struct attn_job *j, const struct attn_item *it)
+{
+    const struct attn_block *b = it->block;
+    const struct attn_plan *plan = &j->room->plan;
+    for (uint32_t i = 0; i < b->n_rows; i++) {
+        size_t row = plan->rows[b->first + i];
+        uint32_t span = plan->last[row] / ATTEND_SPAN_TOKENS;
+        if (b->n_splits == 1 || span == b->span0 + it->split) {
+            store_key(j, row, it->kv_head, it->rows.page);
+        }
+    }
+}
+
+/* Whether items store what they read last. */
+static bool stores_own(const struct attn_job *j)
+{
+    return j->kv != NULL && j->room->plan.single && j->n_parts == 1;
+}
+
+static void attend_item(const struct attn_job *j, uint32_t thread, uint32_t item)
+{
+    const struct attn_plan *plan = &j->room->plan;
+    struct attn_item it = {.block = &plan->blocks[backend_cpu_attn_block(plan, item)]};
+    uint32_t i = item - it.block->item0;
+    it.split = i % it.block->n_splits;
+    it.part = i / it.block->n_splits % j->n_parts;
+    it.kv_head = i / it.block->n_splits / j->n_parts;
+    it.head0 = it.kv_head * j->n_group + it.part * j->per_part;
+    it.n_heads = MIN(j->per_part, j->n_group - it.part * j->per_part);
+    unsigned char *scratch = j->room->scratch[thread];
+    attend_rows_init(&it.rows, &j->layout, it.block->n_rows * it.n_heads, scratch);
+    it.blocks = scratch + attend_scratch_bytes(&j->layout, ATTEND_ROWS_MAX);
+    if (j->kv == NULL) {
+        backend_cpu_attn_near(j, &it);
+    } else {
+        if (stores_own(j)) {
+            store_own(j, &it);
+        }
+        backend_cpu_attn_begin(j, &it);
+        if (it.block->n_splits > 1) {
+            attend_split(j, &it);
+            return;
+        }
+        attend_whole(j, &it);
+    }
+    for (uint32_t m = 0; m < it.rows.n; m++) {
+        finish_row(j, &it, m, it.rows.total + m * attend_total_floats(&j->layout));
     }
 }
 
 /* ---- a call ---- */
 
-struct attn_job {
-    struct cpu *c;
-    const struct cpu_kv *kv;
-    const struct attn *a;
-    const struct attn_batch *batch;
-    const struct qkv *qkv;
-    float *out;
-    unsigned char *layer; /* page 0 of this layer */
-    uint32_t n_group;     /* query heads of a key/value head */
-    uint32_t n_calls;     /* kernel calls that these take */
-};
-
-/* D values of one position: with stride 1 (V) or one page row (K) between them. */
-static void store_head(const struct attn_job *j, const float *x, unsigned char *at, size_t stride)
+static void run(void *ctx, uint32_t thread)
 {
-    enum { PIECE = 64 };
-    uint32_t d_head = j->a->d_head;
-    for (uint32_t i = 0; i < d_head; i += PIECE) {
-        uint32_t n = MIN(d_head - i, (uint32_t)PIECE);
-        uint16_t half[PIECE];
-        if (j->kv->item_bytes == 2) {
-            j->c->k->attend->to_f16(x + i, half, n);
+    struct attn_job *j = ctx;
+    uint32_t item;
+    if (j->kv != NULL && !stores_own(j)) {
+        struct team_cursor c = team_items_begin(&j->stores, thread);
+        while (team_items_next(&c, &item)) {
+            store_item(j, thread, item);
         }
-        for (uint32_t c = 0; c < n; c++) {
-            unsigned char *to = at + (i + c) * stride * j->kv->item_bytes;
-            if (j->kv->item_bytes == 2) {
-                memcpy(to, &half[c], sizeof(half[c]));
-            } else {
-                memcpy(to, &x[i + c], sizeof(x[i + c]));
-            }
-        }
+        team_barrier(j->c->team);
+    }
+    struct team_cursor c = team_items_begin(&j->items, thread);
+    while (team_items_next(&c, &item)) {
+        attend_item(j, thread, item);
     }
 }
 
-/* Norms and rotates the heads of one row. */
-static void prepare_heads(const struct attn_job *j, const struct norm *norm, float *x,
-                          uint32_t n_heads, size_t row)
+static void run_alone(const struct attn_job *j)
 {
+    uint32_t n_stores = (j->batch->n_tokens + STORE_ROWS - 1) / STORE_ROWS;
+    for (uint32_t i = 0; i < n_stores && j->kv != NULL && !stores_own(j); i++) {
+        store_item(j, 0, i);
+    }
+    for (uint32_t i = 0; i < j->room->plan.n_items; i++) {
+        attend_item(j, 0, i);
+    }
+}
+
+static void plan_job(struct attn_job *j)
+{
+    /* Products that are made before another thread has woken up. */
+    enum { ALONE_PRODUCTS_MAX = 1 << 16 };
     const struct attn *a = j->a;
-    const float *cos_sin = a->rope.cos_sin + row * a->rope.n_rot;
-    for (size_t h = 0; h < n_heads; h++) {
-        if (norm->kind != NORM_NONE) {
-            backend_cpu_norm_row(j->c, norm, x + h * a->d_head, x + h * a->d_head, a->d_head);
-        }
-        j->c->k->floats->rope(x + h * a->d_head, cos_sin, a->rope.n_rot, a->rope.style);
-    }
-}
-
-static void prepare_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
-{
-    const struct attn_job *j = ctx;
-    UNUSED(thread);
-    for (size_t t = first; t < first + n; t++) {
-        float *q = j->qkv->q + t * j->qkv->q_stride;
-        float *k = j->qkv->k + t * j->qkv->kv_stride;
-        prepare_heads(j, &j->a->q_norm, q, j->a->n_heads, t);
-        prepare_heads(j, &j->a->k_norm, k, j->a->n_kv_heads, t);
-    }
-}
-
-static void store_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
-{
-    const struct attn_job *j = ctx;
-    const struct cpu_kv *kv = j->kv;
-    prepare_rows(ctx, thread, first, n);
-    for (size_t t = first; t < first + n; t++) {
-        uint32_t pos = j->batch->positions[t];
-        const struct kv_table *table = &j->batch->seqs[j->batch->seq_of[t]];
-        ASSERT(pos / KV_PAGE_TOKENS < table->n_pages);
-        uint32_t page = table->page_ids[pos / KV_PAGE_TOKENS];
-        ASSERT(page < kv->shape.n_pages);
-        unsigned char *k_page = j->layer + page * kv->page_stride;
-        unsigned char *v_page = k_page + kv->shape.n_kv_heads * kv->head_bytes;
-        size_t at = pos % KV_PAGE_TOKENS;
-        for (size_t h = 0; h < j->a->n_kv_heads; h++) {
-            size_t in = t * j->qkv->kv_stride + h * j->a->d_head;
-            unsigned char *k_at = k_page + h * kv->head_bytes + at * kv->item_bytes;
-            unsigned char *v_at = v_page + h * kv->head_bytes + at * j->a->d_head * kv->item_bytes;
-            store_head(j, j->qkv->k + in, k_at, KV_PAGE_TOKENS);
-            store_head(j, j->qkv->v + in, v_at, 1);
-        }
-    }
-}
-
-static void attend_item(void *ctx, uint32_t thread, uint32_t item)
-{
-    const struct attn_job *j = ctx;
-    const struct attn *a = j->a;
-    size_t t = item / (a->n_kv_heads * j->n_calls);
-    uint32_t kv_head = item / j->n_calls % a->n_kv_heads;
-    uint32_t from = item % j->n_calls * CPU_HEADS_PER_CALL;
-    uint32_t head = kv_head * j->n_group + from;
-    uint32_t pos = j->batch->positions[t];
-    const unsigned char *k = j->layer + kv_head * j->kv->head_bytes;
-    struct kern_attend call = {
-        .q = j->qkv->q + t * j->qkv->q_stride + (size_t)head * a->d_head,
-        .out = j->out + (t * a->n_heads + head) * a->d_head,
-        .k_base = k,
-        .v_base = k + j->kv->shape.n_kv_heads * j->kv->head_bytes,
-        .page_stride = j->kv->page_stride,
-        .page_ids = j->batch->seqs[j->batch->seq_of[t]].page_ids,
-        .n_group = MIN(j->n_group - from, (uint32_t)CPU_HEADS_PER_CALL),
-        .d_head = a->d_head,
-        .first = a->window > 0 && pos >= a->window ? pos - a->window + 1 : 0,
-        .last = pos,
-        .scale = a->scale,
-        .softcap = a->softcap,
-        .sinks = a->sinks.data != NULL ? a->sinks.data + head : NULL,
-        .scratch = j->c->threads[thread].attend,
+    struct cpu_attn *room = j->room;
+    struct attn_plan_limits limits = {
+        .n_threads = j->c->n_threads,
+        .n_units = a->n_kv_heads * j->n_parts,
+        .n_group = j->per_part,
+        .row_floats = attend_total_floats(&j->layout),
+        .n_partial_floats = j->kv != NULL ? room->n_partial_floats : 0,
     };
-    if (j->kv->item_bytes == 2) {
-        j->c->k->attend->attend_f16(&call);
-    } else {
-        j->c->k->attend->attend_f32(&call);
-    }
-}
-
-/* ---- without pages ---- */
-
-/* Channel sums over the rows [first, last] of row t's own sequence, by one query head: online
- * softmax in blocks of 32 keys. */
-static void attend_near_head(const struct attn_job *j, size_t t, uint32_t head, size_t first,
-                             size_t last)
-{
-    enum { KEYS = 32 };
-    const struct attn *a = j->a;
-    const float *q = j->qkv->q + t * j->qkv->q_stride + (size_t)head * a->d_head;
-    float *out = j->out + (t * a->n_heads + head) * a->d_head;
-    size_t kv_head = head / j->n_group * a->d_head;
-    bool sink = a->sinks.data != NULL;
-    float max = sink ? a->sinks.data[head] : -INFINITY;
-    float sum = sink ? 1.0f : 0.0f;
-    memset(out, 0, a->d_head * sizeof(float));
-    for (size_t from = first; from <= last; from += KEYS) {
-        float s[KEYS];
-        size_t n = MIN(last - from + 1, (size_t)KEYS);
-        float block_max = max;
-        for (size_t i = 0; i < n; i++) {
-            const float *k = j->qkv->k + (from + i) * j->qkv->kv_stride + kv_head;
-            s[i] = a->scale * j->c->k->floats->dot(q, k, a->d_head);
-            s[i] = a->softcap > 0 ? a->softcap * tanhf(s[i] / a->softcap) : s[i];
-            block_max = fmaxf(block_max, s[i]);
-        }
-        float shrink = expf(max - block_max);
-        sum *= shrink;
-        for (uint32_t i = 0; i < a->d_head; i++) {
-            out[i] *= shrink;
-        }
-        for (size_t i = 0; i < n; i++) {
-            const float *v = j->qkv->v + (from + i) * j->qkv->kv_stride + kv_head;
-            float p = expf(s[i] - block_max);
-            sum += p;
-            j->c->k->floats->axpy(out, v, p, a->d_head);
-        }
-        max = block_max;
-    }
-    for (uint32_t i = 0; i < a->d_head; i++) {
-        out[i] /= sum;
-    }
-}
-
-static void attend_near_rows(void *ctx, uint32_t thread, uint32_t from, uint32_t n)
-{
-    const struct attn_job *j = ctx;
-    const uint32_t *seq_of = j->batch->seq_of;
-    UNUSED(thread);
-    for (size_t t = from; t < from + n; t++) {
-        size_t far = j->a->window > 0 ? j->a->window - 1 : j->batch->n_tokens;
-        size_t first = t;
-        size_t last = t;
-        while (first > 0 && t - first < far && seq_of[first - 1] == seq_of[t]) {
-            first--;
-        }
-        while (last + 1 < j->batch->n_tokens && last - t < far && seq_of[last + 1] == seq_of[t]) {
-            last++;
-        }
-        for (uint32_t head = 0; head < j->a->n_heads; head++) {
-            attend_near_head(j, t, head, first, last);
+    backend_cpu_attn_plan(&room->plan, a, j->batch, &limits);
+    j->alone = room->plan.n_pairs * a->n_heads * a->d_head < ALONE_PRODUCTS_MAX;
+    for (uint32_t i = 0; i < room->plan.n_blocks; i++) {
+        const struct attn_block *b = &room->plan.blocks[i];
+        for (uint32_t u = i * limits.n_units; b->n_splits > 1 && u < (i + 1) * limits.n_units;
+             u++) {
+            atomic_store_explicit(&room->left[u], b->n_spans, memory_order_relaxed);
         }
     }
 }
@@ -274,31 +305,90 @@ static void attend_near_rows(void *ctx, uint32_t thread, uint32_t from, uint32_t
 void backend_cpu_attention(struct backend *b, float *out, const struct qkv *qkv, void *kv,
                            const struct attn *a, const struct attn_batch *batch)
 {
-    const struct cpu_kv *pages = kv;
     struct cpu *c = cpu_of(b);
+    struct attn_job j = {
+        .c = c, .room = c->attn, .kv = kv, .a = a, .batch = batch, .qkv = qkv, .out = out};
     ASSERT((kv != NULL) == a->causal && a->n_heads % a->n_kv_heads == 0);
-    ASSERT(a->rope.n_rot <= a->d_head && a->rope.n_rot % 2 == 0);
-    struct attn_job job = {
-        .c = c,
-        .kv = pages,
-        .a = a,
-        .batch = batch,
-        .qkv = qkv,
-        .out = out,
-        .n_group = a->n_heads / a->n_kv_heads,
-    };
-    uint32_t width = 2 * a->n_kv_heads * a->d_head;
-    if (kv == NULL) {
-        backend_cpu_for_rows(c, batch->n_tokens, width, prepare_rows, &job);
-        uint64_t cost = (uint64_t)width * batch->n_tokens;
-        backend_cpu_for_rows(c, batch->n_tokens, (uint32_t)MIN(cost, (uint64_t)UINT32_MAX - 1),
-                             attend_near_rows, &job);
+    ASSERT(a->rope.n_rot <= a->d_head && a->rope.n_rot % 2 == 0 && a->d_head <= ATTEND_HEAD_MAX);
+    ASSERT(batch->n_tokens <= c->tokens_max);
+    if (kv != NULL) {
+        const struct kv_shape *shape = &j.kv->shape;
+        ASSERT(a->d_head == shape->d_head && a->n_kv_heads <= shape->n_kv_heads);
+        ASSERT(a->layer < shape->n_layers);
+        j.layout = j.kv->layout;
+    } else {
+        bool known = attend_layout_init(&j.layout, DTYPE_F32, a->d_head);
+        ASSERT(known);
+    }
+    j.n_group = a->n_heads / a->n_kv_heads;
+    j.per_part = MIN(j.n_group, (uint32_t)ATTEND_ROWS_MAX);
+    j.n_parts = (j.n_group + j.per_part - 1) / j.per_part;
+    plan_job(&j);
+    if (j.alone || c->n_threads == 1) {
+        run_alone(&j);
         return;
     }
-    ASSERT(a->d_head == pages->shape.d_head && a->n_kv_heads <= pages->shape.n_kv_heads);
-    ASSERT(a->layer < pages->shape.n_layers);
-    job.layer = pages->bytes + (size_t)a->layer * pages->shape.n_pages * pages->page_stride;
-    job.n_calls = (job.n_group + CPU_HEADS_PER_CALL - 1) / CPU_HEADS_PER_CALL;
-    backend_cpu_for_rows(c, batch->n_tokens, width, store_rows, &job);
-    team_for(c->team, batch->n_tokens * a->n_kv_heads * job.n_calls, attend_item, &job);
+    team_items_init(&j.stores, c->team, (batch->n_tokens + STORE_ROWS - 1) / STORE_ROWS);
+    team_items_init(&j.items, c->team, j.room->plan.n_items);
+    team_run(c->team, run, &j);
+}
+
+/* ---- life ---- */
+
+static bool alloc_plan(struct cpu_attn *room, size_t n)
+{
+    struct attn_plan *p = &room->plan;
+    room->memory = mem_try_zalloc_array(n, sizeof(*p->blocks) + 3 * sizeof(uint32_t));
+    if (room->memory == NULL) {
+        return false;
+    }
+    p->blocks = room->memory;
+    p->rows = (uint32_t *)(void *)(p->blocks + n);
+    p->first = p->rows + n;
+    p->last = p->first + n;
+    return true;
+}
+
+/* Scratch and partial totals are sized for the largest heads, and cost what is touched of them. */
+enum rc backend_cpu_attn_open(struct cpu *c, struct err *err)
+{
+    enum { PARTIAL_BYTES = 8 << 20, PARTIAL_BYTES_PER_THREAD = 2 << 20 };
+    struct cpu_attn *room = mem_zalloc(sizeof(*room));
+    c->attn = room;
+    struct attend_layout widest;
+    bool known = attend_layout_init(&widest, DTYPE_F32, ATTEND_HEAD_MAX);
+    ASSERT(known);
+    size_t bytes =
+        attend_scratch_bytes(&widest, ATTEND_ROWS_MAX) + ATTEND_SPAN_PAGES * widest.block_bytes;
+    size_t partials = PARTIAL_BYTES + (size_t)c->n_threads * PARTIAL_BYTES_PER_THREAD;
+    room->n_partial_floats = partials / sizeof(float);
+    room->partials = mem_try_pages(partials);
+    room->left =
+        mem_try_zalloc_array((size_t)ATTN_UNITS_PER_THREAD * c->n_threads, sizeof(*room->left));
+    room->scratch = mem_try_zalloc_array(c->n_threads, sizeof(*room->scratch));
+    bool full = room->partials != NULL && room->left != NULL && room->scratch != NULL &&
+                alloc_plan(room, c->tokens_max);
+    for (uint32_t i = 0; i < c->n_threads && full; i++) {
+        room->scratch[i] = mem_try_pages(bytes);
+        full = room->scratch[i] != NULL;
+    }
+    return full ? RC_OK
+                : err_set(err, RC_NOMEM, "no memory for attention on %u threads", c->n_threads);
+}
+
+void backend_cpu_attn_close(struct cpu *c)
+{
+    struct cpu_attn *room = c->attn;
+    if (room == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; room->scratch != NULL && i < c->n_threads; i++) {
+        mem_free_pages(room->scratch[i]);
+    }
+    mem_free(room->scratch);
+    mem_free((void *)room->left);
+    mem_free_pages(room->partials);
+    mem_free(room->memory);
+    mem_free(room);
+    c->attn = NULL;
 }

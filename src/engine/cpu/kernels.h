@@ -16,6 +16,7 @@
 #ifndef ENGINE_CPU_KERNELS_H
 #define ENGINE_CPU_KERNELS_H
 
+#include "engine/cpu/attend.h"
 #include "engine/tensor/backend.h"
 
 /* ---- activations ---- */
@@ -97,39 +98,11 @@ struct kern_gemm_table {
     kern_gemm_fn gemm[DTYPE_NUMBER_MAX];
 };
 
-/* ---- attention ---- */
-
-/* All query heads of one key/value head of one row. Pages hold K as [D][32] and V as [32][D], F16
- * or F32. Online softmax over pages in order (Milakov and Gimelshein 2018). */
-struct kern_attend {
-    const float *q;                       /* [n_group, d_head] */
-    float *out;                           /* [n_group, d_head] */
-    const unsigned char *k_base, *v_base; /* of this layer and head in page 0 */
-    size_t page_stride;                   /* bytes from a page to the next */
-    const uint32_t *page_ids;
-    uint32_t n_group, d_head;
-    uint32_t first, last; /* positions seen, both included */
-    float scale, softcap; /* softcap 0 = none */
-    const float *sinks;   /* [n_group] or NULL */
-    float *scratch;       /* kern_attend_scratch_floats */
-};
-
-static inline size_t kern_attend_scratch_floats(uint32_t n_group, uint32_t d_head)
-{
-    return (size_t)n_group * (d_head + KV_PAGE_TOKENS + 2) + 16;
-}
-
 /* ---- tables ---- */
 
 struct kern_linear_table {
     kern_quantise_fn quantise[KERN_FORMS]; /* KERN_F32: NULL */
     struct kern_linear_type types[DTYPE_NUMBER_MAX];
-};
-
-struct kern_attend_table {
-    void (*attend_f16)(const struct kern_attend *a);
-    void (*attend_f32)(const struct kern_attend *a);
-    void (*to_f16)(const float *in, uint16_t *out, uint32_t n); /* to nearest, ties to even */
 };
 
 struct kern_float_table {

@@ -6,7 +6,7 @@
  *   page of a layer:  K [kv head][32 positions][D]  then  V [kv head][32 positions][D]
  *
  * One head's keys of a page lie together, so that a walk over positions is a walk over memory.
- * Values are float or half as the shape says. Attention is Vaswani et al. 2017 with grouped heads
+ * Types are those of backend_kv_type. Attention is Vaswani et al. 2017 with grouped heads
  * (Ainslie et al. 2023), sliding window, logit soft cap (Gemma 2) and sinks (gpt-oss). */
 #include "engine/cpu/ref.h"
 
@@ -20,23 +20,31 @@
 
 /* ---- pages ---- */
 
-static size_t kv_item_bytes(const struct kv_shape *s)
+/* One head of one position; Q8_0 is D codes and their float scale. */
+static size_t kv_row_bytes(const struct kv_shape *s)
 {
-    return s->type == DTYPE_F16 ? 2 : 4;
+    switch (s->type) {
+    case DTYPE_F32:
+        return s->d_head * sizeof(float);
+    case DTYPE_Q8_0:
+        return s->d_head + sizeof(float);
+    default:
+        return s->d_head * sizeof(uint16_t);
+    }
 }
 
-/* Floats of the K half (or the V half) of one page of one layer. */
-static size_t kv_half_items(const struct kv_shape *s)
+/* The K half (or the V half) of one page of one layer. */
+static size_t kv_half_bytes(const struct kv_shape *s)
 {
-    return (size_t)s->n_kv_heads * KV_PAGE_TOKENS * s->d_head;
+    return (size_t)s->n_kv_heads * KV_PAGE_TOKENS * kv_row_bytes(s);
 }
 
 enum rc ref_kv_alloc(struct backend *b, const struct kv_shape *shape, void **kv, struct err *err)
 {
-    ASSERT(shape->type == DTYPE_F16 || shape->type == DTYPE_F32);
+    ASSERT(backend_kv_type(shape->type));
     struct ref *r = ref_of(b);
     size_t n_positions = (size_t)shape->n_pages * KV_PAGE_TOKENS;
-    size_t bytes = 2 * kv_half_items(shape) * kv_item_bytes(shape);
+    size_t bytes = 2 * kv_half_bytes(shape);
     struct ref_kv *k = mem_zalloc(sizeof(*k));
     k->shape = *shape;
     if (!checked_mul(bytes, shape->n_pages, &bytes) ||
@@ -74,7 +82,7 @@ void ref_kv_copy(struct backend *b, void *kv, uint32_t from_page, uint32_t to_pa
     UNUSED(b);
     const struct ref_kv *k = kv;
     ASSERT(from_page < k->shape.n_pages && to_page < k->shape.n_pages);
-    size_t bytes = 2 * kv_half_items(&k->shape) * kv_item_bytes(&k->shape);
+    size_t bytes = 2 * kv_half_bytes(&k->shape);
     for (size_t layer = 0; layer < k->shape.n_layers; layer++) {
         unsigned char *pages = k->bytes + layer * k->shape.n_pages * bytes;
         memmove(pages + to_page * bytes, pages + from_page * bytes, bytes);
@@ -92,27 +100,50 @@ static unsigned char *kv_at(const struct ref_kv *kv, uint32_t layer, const struc
     uint32_t page = table->page_ids[pos / KV_PAGE_TOKENS];
     ASSERT(page < s->n_pages);
     size_t at = ((size_t)layer * s->n_pages + page) * 2 + (half == KV_VALUES ? 1 : 0);
-    at *= kv_half_items(s);
-    at += ((size_t)head * KV_PAGE_TOKENS + pos % KV_PAGE_TOKENS) * s->d_head;
-    return kv->bytes + at * kv_item_bytes(s);
+    at *= kv_half_bytes(s);
+    at += ((size_t)head * KV_PAGE_TOKENS + pos % KV_PAGE_TOKENS) * kv_row_bytes(s);
+    return kv->bytes + at;
 }
 
+/* Rows of Q8_0 lie at any address. */
 static float kv_load(const struct kv_shape *s, const unsigned char *at, uint32_t i)
 {
-    if (s->type == DTYPE_F32) {
-        return ((const float *)(const void *)at)[i];
+    float x = 0;
+    uint16_t half = 0;
+    switch (s->type) {
+    case DTYPE_F32:
+        memcpy(&x, at + i * sizeof(x), sizeof(x));
+        return x;
+    case DTYPE_Q8_0:
+        memcpy(&x, at + s->d_head, sizeof(x));
+        return x * (float)((const int8_t *)at)[i];
+    default:
+        memcpy(&half, at + i * sizeof(half), sizeof(half));
+        return s->type == DTYPE_F16 ? half_to_f32(half) : half_bf16_to_f32(half);
     }
-    return half_to_f32(((const uint16_t *)(const void *)at)[i]);
 }
 
 static void kv_store(const struct kv_shape *s, unsigned char *at, const float *x)
 {
-    if (s->type == DTYPE_F32) {
-        memcpy(at, x, s->d_head * sizeof(float));
-        return;
-    }
+    float max = 0;
     for (uint32_t i = 0; i < s->d_head; i++) {
-        ((uint16_t *)(void *)at)[i] = half_from_f32(x[i]);
+        max = fmaxf(max, fabsf(x[i]));
+    }
+    float d = max / 127;
+    for (uint32_t i = 0; i < s->d_head; i++) {
+        uint16_t half;
+        switch (s->type) {
+        case DTYPE_F32:
+            memcpy(at + i * sizeof(x[i]), &x[i], sizeof(x[i]));
+            break;
+        case DTYPE_Q8_0:
+            ((int8_t *)at)[i] = (int8_t)lrintf(d > 0 ? x[i] * (127 / max) : 0);
+            memcpy(at + s->d_head, &d, sizeof(d));
+            break;
+        default:
+            half = s->type == DTYPE_F16 ? half_from_f32(x[i]) : half_bf16_from_f32(x[i]);
+            memcpy(at + i * sizeof(half), &half, sizeof(half));
+        }
     }
 }
 

@@ -318,8 +318,7 @@ static enum rc alloc_kv(struct decoder *d, const struct decoder_conf *conf, stru
         .n_pages = conf->kv_pages,
         .type = conf->kv_type,
     };
-    uint64_t position = 2ull * shape.n_layers * shape.n_kv_heads * shape.d_head;
-    position *= conf->kv_type == DTYPE_F16 ? 2 : 4;
+    uint64_t position = backend_kv_position_bytes(&shape);
     if (!checked_mul(position, (uint64_t)KV_PAGE_TOKENS * shape.n_pages, &d->memory.kv_bytes)) {
         return err_set(err, RC_NOMEM, "%u key/value pages are too many", shape.n_pages);
     }

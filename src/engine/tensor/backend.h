@@ -126,13 +126,13 @@ struct attn {
 
 /* Where a layer's projections lie: q[T, H, D], k and v[T, kv heads, D]. */
 struct qkv {
-    float *q, *k, *v;             /* q and k are normed and rotated in place */
+    float *q, *k, *v;             /* q and k may be normed and rotated in place */
     uint32_t q_stride, kv_stride; /* floats between rows */
 };
 
 struct kv_shape {
     uint32_t n_layers, n_kv_heads, d_head, n_pages;
-    enum dtype type; /* DTYPE_F16 or DTYPE_F32 */
+    enum dtype type; /* one of backend_kv_type */
 };
 
 enum moe_gating {
@@ -210,6 +210,17 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
 };
+
+/* Whether keys and values can be kept in a type: F32, F16, BF16, and Q8_0, which here means codes of
+ * 8 bits with one float scale (max |x| / 127) per position and head ("q8"). */
+bool backend_kv_type(enum dtype type);
+/* By that name, case ignored; false when there is no such type. */
+MUST_CHECK bool backend_kv_type_parse(struct str name, enum dtype *out);
+/* "f16", "f32", "bf16", "q8": as --kv-type takes them. */
+const char *backend_kv_type_name(enum dtype type);
+/* Bytes that one position takes in all layers, K and V; heads are rounded up to 16 channels, as
+ * vectors want them. */
+uint64_t backend_kv_position_bytes(const struct kv_shape *shape);
 
 /* Every backend of this build, fastest first, NULL at the end. */
 const struct backend_ops *const *backend_all(void);

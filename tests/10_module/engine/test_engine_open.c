@@ -31,7 +31,7 @@ static void impossible_settings_are_refused(void **state)
         const char *message;
     } rows[] = {
         {{.backend = "abacus", .kv_type = DTYPE_F16}, RC_UNSUPPORTED, "known are: cpu ref"},
-        {{.kv_type = DTYPE_Q8_0}, RC_UNSUPPORTED, "F16 or F32"},
+        {{.kv_type = DTYPE_Q4_0}, RC_UNSUPPORTED, "f16, f32, bf16 or q8"},
         {{.kv_type = DTYPE_F16, .context_tokens = 1u << 30}, RC_INVALID, "the model has"},
         {{.kv_type = DTYPE_F16, .batch_tokens_max = 1u << 20}, RC_INVALID, "limits are"},
         {{.kv_type = DTYPE_F16, .kv_pages = UINT32_MAX}, RC_INVALID, "limits are"},

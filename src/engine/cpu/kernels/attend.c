@@ -1,254 +1,525 @@
-/* attend.c: attention of the query heads of one group over the pages of a sequence.
+/* attend.c: attention of query rows over pages; contract and arithmetic in engine/cpu/attend.h.
  *
- * Per page of 32 keys, in order: scores of all 32 (K lies as [D][32], so that a step over the
- * channels adds to 32 sums at once), their maximum, exponentials, then values. The first and last
- * page may be seen in part. Every sum runs in the order of channels or of positions, so that a
- * result depends on the row alone. */
-#include "engine/cpu/kernels/vec.h"
+ * A page is taken in three steps, each for all rows: raw scores, exponentials, values. With many
+ * rows F16 and BF16 pages are made floats first, once for all of them. */
+#include "engine/cpu/attend.h"
 
-#include <math.h>
+#include "base/assert.h"
+#include "engine/cpu/kernels/attend_panel.h"
 
-enum { ATTEND_KEY_VECS = KV_PAGE_TOKENS / 8 };
+/* From so many rows on a page is worth converting. */
+enum { CONVERT_ROWS_MIN = 13 };
 
-/* State of the query heads of a call, laid out in the caller's scratch. */
-struct attend_state {
-    float *acc;   /* [n_group, d_head], not yet divided by sum */
-    float *probs; /* [n_group, 32] */
-    float *max;   /* [n_group] */
-    float *sum;   /* [n_group] */
+static const float log2_e = 1.44269504088896341f;
+
+KERN_INLINE enum panel_kind kind_of(enum dtype type)
+{
+    return type == DTYPE_F32    ? PANEL_F32
+           : type == DTYPE_F16  ? PANEL_F16
+           : type == DTYPE_BF16 ? PANEL_BF16
+                                : PANEL_Q8;
+}
+
+/* ---- narrow numbers ---- */
+
+/* To nearest, ties to even; finite stays finite below BF16's largest. */
+KERN_INLINE uint16_t bf16_of(float x)
+{
+    uint32_t bits = half_f32_bits(x);
+    return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+static void narrow_bf16(const float *in, int16_t *out, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = (int16_t)bf16_of(in[i]);
+    }
+}
+
+/* n (a multiple of 16) numbers to 16-bit integers; returns what one of them is worth. */
+KERN_INLINE float narrow_int(const float *in, int16_t *out, uint32_t n, float largest)
+{
+    wide max = wide_all(0.0f);
+    for (uint32_t i = 0; i < n; i += WIDE) {
+        max = wide_max(wide_abs(wide_load(in + i)), max);
+    }
+    wide group[WIDE_VECS];
+    for (int v = 0; v < WIDE_VECS; v++) {
+        group[v] = max;
+    }
+    float top = wide_group_max(group);
+    float up = top > 0x1p-100f ? largest / top : 0.0f;
+    for (uint32_t i = 0; i < n; i += WIDE) {
+        wide x = wide_load(in + i) * wide_all(up);
+        x = wide_min(wide_max(x, wide_all(-largest)), wide_all(largest)); /* NaN: the least */
+        wide_store_i16(out + i, x);
+    }
+    return top / largest;
+}
+
+/* ---- begin ---- */
+
+static void reset_row(const struct attend_layout *l, struct attend_rows *r, uint32_t i)
+{
+    r->max[i] = -INFINITY;
+    memset(r->sums + (size_t)i * ATTEND_PANEL, 0, ATTEND_PANEL * sizeof(float));
+    memset(r->acc + (size_t)i * l->d_pad, 0, l->d_pad * sizeof(float));
+}
+
+static void clear(const struct attend_layout *l, float *total)
+{
+    memset(total, 0, attend_total_floats(l) * sizeof(float));
+    total[0] = -INFINITY;
+}
+
+/* Σ |q k| must fit 31 bits with |k| ≤ 127. */
+static float q_largest(uint32_t d_pad)
+{
+    return d_pad <= 512 ? 32767.0f : 16383.0f;
+}
+
+static void begin(const struct attend_layout *l, struct attend_rows *r, float scale, float softcap)
+{
+    enum panel_kind kind = kind_of(l->type);
+    float by = (softcap > 0 ? scale * 2.0f / softcap : scale) * log2_e;
+    for (uint32_t i = 0; i < r->n; i++) {
+        float *q = r->q + (size_t)i * l->d_pad;
+        for (uint32_t c = 0; c < l->d_head; c++) {
+            q[c] *= by;
+        }
+        for (uint32_t c = l->d_head; c < l->d_pad; c++) {
+            q[c] = 0;
+        }
+        int16_t *narrow = r->narrow_q + (size_t)i * l->d_pad;
+        if (kind == PANEL_Q8) {
+            r->q_scale[i] = narrow_int(q, narrow, l->d_pad, q_largest(l->d_pad));
+        } else if (panel_narrow(kind)) {
+            narrow_bf16(q, narrow, l->d_pad);
+        }
+        reset_row(l, r, i);
+        clear(l, r->total + i * attend_total_floats(l));
+    }
+}
+
+/* ---- softmax ---- */
+
+/* s = cap * tanh(x), where e is 2 x in units of log2; the result too is in those units. */
+KERN_INLINE wide soft_cap(wide e, float cap)
+{
+    wide y = wide_exp2(wide_min(e, wide_all(126.0f)));
+    return wide_all(cap * log2_e) - wide_all(2.0f * cap * log2_e) / (y + wide_all(1.0f));
+}
+
+static void rescale(const struct attend_layout *l, struct attend_rows *r, uint32_t i, float max)
+{
+    float shrink = wide_exp2_of(r->max[i] - max);
+    float *acc = r->acc + (size_t)i * l->d_pad;
+    float *sums = r->sums + (size_t)i * ATTEND_PANEL;
+    for (uint32_t c = 0; c < l->d_pad; c += WIDE) {
+        wide_store(acc + c, wide_load(acc + c) * wide_all(shrink));
+    }
+    for (int c = 0; c < ATTEND_PANEL; c += WIDE) {
+        wide_store(sums + c, wide_load(sums + c) * wide_all(shrink));
+    }
+    r->max[i] = max;
+}
+
+enum { PAGE_VECS = KV_PAGE_TOKENS / WIDE };
+
+/* Scores of row i in log2 units, those outside [from, to) at minus infinity; returns the largest.
+ * `scales` are those of the keys, NULL without Q8. */
+KERN_INLINE float load_scores(const struct attend_rows *r, uint32_t i, uint32_t from, uint32_t to,
+                              float softcap, const float *scales, wide s[PAGE_VECS])
+{
+    const float *in = r->scores + (size_t)i * KV_PAGE_TOKENS;
+    wide max[WIDE_VECS];
+    for (int v = 0; v < PAGE_VECS; v++) {
+        s[v] = wide_load(in + WIDE * v);
+        if (scales != NULL) {
+            wide by = wide_load(scales + WIDE * v) * wide_all(r->q_scale[i]);
+            s[v] = wide_from_int((wide_int)s[v]) * by;
+        }
+        if (softcap > 0) {
+            s[v] = soft_cap(s[v], softcap);
+        }
+        if (from > 0 || to < KV_PAGE_TOKENS) {
+            s[v] = wide_inside(s[v], wide_all(-INFINITY), WIDE * v, (int32_t)from, (int32_t)to);
+        }
+        max[v % WIDE_VECS] =
+            wide_max(s[v], v < WIDE_VECS ? wide_all(-INFINITY) : max[v % WIDE_VECS]);
+    }
+    return wide_group_max(max);
+}
+
+/* What row i sees of the page that begins at position `base`; nothing: false and p = 0. */
+KERN_INLINE bool row_view(const struct attend_rows *r, uint32_t i, uint32_t base, uint32_t *from,
+                          uint32_t *to)
+{
+    const struct attend_row *row = &r->row[i];
+    *from = row->first > base ? MIN(row->first - base, (uint32_t)KV_PAGE_TOKENS) : 0;
+    *to = row->last >= base ? MIN(row->last - base + 1, (uint32_t)KV_PAGE_TOKENS) : 0;
+    return *from < *to;
+}
+
+KERN_INLINE void soften(const struct attend_layout *l, struct attend_rows *r, uint32_t i,
+                        uint32_t base, float softcap, const float *k_scales, const float *v_scales)
+{
+    enum panel_kind kind = kind_of(l->type);
+    uint32_t from;
+    uint32_t to;
+    float *p = r->scores + (size_t)i * KV_PAGE_TOKENS;
+    int16_t *narrow = r->narrow_p + (size_t)i * KV_PAGE_TOKENS;
+    if (!row_view(r, i, base, &from, &to)) {
+        memset(p, 0, KV_PAGE_TOKENS * sizeof(float));
+        memset(narrow, 0, KV_PAGE_TOKENS * sizeof(int16_t));
+        r->p_scale[i] = 0;
+        return;
+    }
+    wide s[PAGE_VECS];
+    float max = load_scores(r, i, from, to, softcap, k_scales, s);
+    if (max > r->max[i]) {
+        rescale(l, r, i, max);
+    }
+    wide top = wide_all(r->max[i]);
+    float *sums = r->sums + (size_t)i * ATTEND_PANEL;
+    for (int v = 0; v < PAGE_VECS; v++) {
+        wide e = wide_exp2(s[v] - top);
+        float *sum = sums + v % WIDE_VECS * WIDE;
+        wide_store(sum, wide_load(sum) + e);
+        wide_store(p + WIDE * v, v_scales != NULL ? e * wide_load(v_scales + WIDE * v) : e);
+    }
+    if (kind == PANEL_Q8) {
+        r->p_scale[i] = narrow_int(p, narrow, KV_PAGE_TOKENS, 32767.0f);
+    } else if (panel_narrow(kind)) {
+        narrow_bf16(p, narrow, KV_PAGE_TOKENS);
+    }
+}
+
+/* ---- a page ---- */
+
+/* Panels of `kind` as floats, k-major as PANEL_F32 has them. */
+KERN_INLINE void to_floats(enum panel_kind kind, const unsigned char *in, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i += 2 * WIDE_GROUP) {
+        for (int v = 0; v < WIDE_VECS; v++) {
+            wide_store(out + i + WIDE * v, panel_load(kind, in + 2 * i, v, 0));
+            wide_store(out + i + WIDE_GROUP + WIDE * v, panel_load(kind, in + 2 * i, v, 1));
+        }
+    }
+}
+
+/* One page for all rows. */
+struct page_call {
+    const struct attend_layout *l;
+    struct attend_rows *r;
+    uint32_t from, to; /* rows */
+    const unsigned char *block;
+    ptrdiff_t ahead;
+    uint32_t base;   /* position of the page's first key */
+    uint32_t k0, k1; /* keys that some row sees, rounded outwards to pairs */
+    float softcap;
 };
 
-KERN_INLINE f8 load_items(const unsigned char *base, size_t i, bool half)
+KERN_INLINE void page_scores(enum panel_kind kind, const struct page_call *p)
 {
-    return half ? f8_load_f16(base + 2 * i) : f8_load((const float *)(const void *)base + i);
+    const struct attend_rows *r = p->r;
+    const uint32_t d = p->l->d_pad;
+    bool narrow = panel_narrow(kind);
+    struct panel_call c = {
+        .a = narrow ? (const void *)(r->narrow_q + (size_t)p->from * d)
+                    : (const void *)(r->q + (size_t)p->from * d),
+        .a_stride = d,
+        .b = p->block,
+        .panel_bytes = ATTEND_PANEL * d * p->l->item_bytes,
+        .n_panels = KV_PAGE_TOKENS / ATTEND_PANEL,
+        .ahead = p->ahead,
+        .k1 = d,
+        .c = r->scores + (size_t)p->from * KV_PAGE_TOKENS,
+        .c_stride = KV_PAGE_TOKENS,
+    };
+    if (!narrow && kind != PANEL_F32 && p->to - p->from >= CONVERT_ROWS_MIN) {
+        to_floats(kind, c.b, r->page, (size_t)KV_PAGE_TOKENS * d);
+        c.b = r->page;
+        c.panel_bytes = ATTEND_PANEL * d * sizeof(float);
+        panel_all(PANEL_F32, PANEL_SCORES, p->to - p->from, c);
+        return;
+    }
+    panel_all(kind, PANEL_SCORES, p->to - p->from, c);
 }
 
-/* ---- scores ---- */
-
-/* Raw scores of n_heads heads from head h on. */
-KERN_INLINE void score_heads(const struct kern_attend *a, const unsigned char *k, float *scores,
-                             uint32_t h, uint32_t n_heads, bool half)
+KERN_INLINE void page_values(enum panel_kind kind, const struct page_call *p)
 {
-    f8 s[2][ATTEND_KEY_VECS];
-    for (uint32_t i = 0; i < n_heads; i++) {
-        for (int v = 0; v < ATTEND_KEY_VECS; v++) {
-            s[i][v] = f8_all(0.0f);
-        }
+    const struct attend_rows *r = p->r;
+    const uint32_t d = p->l->d_pad;
+    bool narrow = panel_narrow(kind);
+    size_t row = (size_t)p->from * KV_PAGE_TOKENS;
+    struct panel_call c = {
+        .a = narrow ? (const void *)(r->narrow_p + row) : (const void *)(r->scores + row),
+        .a_stride = KV_PAGE_TOKENS,
+        .b = p->block + p->l->v_at,
+        .panel_bytes = ATTEND_PANEL * KV_PAGE_TOKENS * p->l->item_bytes,
+        .n_panels = d / ATTEND_PANEL,
+        .ahead = p->ahead,
+        .k0 = p->k0,
+        .k1 = p->k1,
+        .c = r->acc + (size_t)p->from * d,
+        .c_stride = d,
+        .scale = r->p_scale + p->from,
+    };
+    if (!narrow && kind != PANEL_F32 && p->to - p->from >= CONVERT_ROWS_MIN) {
+        to_floats(kind, c.b, r->page, (size_t)KV_PAGE_TOKENS * d);
+        c.b = r->page;
+        c.panel_bytes = ATTEND_PANEL * KV_PAGE_TOKENS * sizeof(float);
+        panel_all(PANEL_F32, PANEL_VALUES, p->to - p->from, c);
+        return;
     }
-    const float *q = a->q + (size_t)h * a->d_head;
-    for (uint32_t c = 0; c < a->d_head; c++) {
-        for (int v = 0; v < ATTEND_KEY_VECS; v++) {
-            f8 keys = load_items(k, (size_t)c * KV_PAGE_TOKENS + 8 * (size_t)v, half);
-            for (uint32_t i = 0; i < n_heads; i++) {
-                s[i][v] = f8_fma(f8_all(q[i * a->d_head + c]), keys, s[i][v]);
-            }
-        }
-    }
-    for (uint32_t i = 0; i < n_heads; i++) {
-        for (int v = 0; v < ATTEND_KEY_VECS; v++) {
-            f8_store(scores + (h + i) * KV_PAGE_TOKENS + 8 * v, s[i][v]);
-        }
-    }
+    panel_all(kind, PANEL_VALUES, p->to - p->from, c);
 }
 
-/* s = cap * tanh(s / cap) = cap - 2 cap / (e^(2 s / cap) + 1) */
-KERN_INLINE f8 soft_cap(f8 s, float cap)
+KERN_INLINE void page_all(enum panel_kind kind, const struct page_call *p)
 {
-    f8 e = f8_exp(s * f8_all(2.0f / cap));
-    return f8_all(cap) - f8_all(2.0f * cap) / (e + f8_all(1.0f));
-}
-
-/* Scores of one head to exponentials, zero outside [from, to); rescales what was summed so far. */
-KERN_INLINE void soften(const struct kern_attend *a, struct attend_state *st, uint32_t h,
-                        uint32_t from, uint32_t to)
-{
-    float *p = st->probs + h * KV_PAGE_TOKENS;
-    f8 best = f8_all(-INFINITY);
-    for (uint32_t i = 0; i < KV_PAGE_TOKENS; i += 8) {
-        f8 s = f8_load(p + i) * f8_all(a->scale);
-        if (a->softcap > 0) {
-            s = soft_cap(s, a->softcap);
-        }
-        int32_t n = (int32_t)i;
-        i8x index = {n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7};
-        i8x seen = (index >= (int32_t)from) & (index < (int32_t)to);
-        s = f8_select(seen, s, f8_all(-INFINITY));
-        f8_store(p + i, s);
-        best = f8_max(s, best);
+    const float *k_scales = NULL;
+    const float *v_scales = NULL;
+    if (kind == PANEL_Q8) {
+        k_scales = (const float *)(const void *)(p->block + p->l->k_scales_at);
+        v_scales = (const float *)(const void *)(p->block + p->l->v_scales_at);
     }
-    float max = f8_max_of(best);
-    if (max > st->max[h]) {
-        f8 shrink = f8_exp(f8_all(st->max[h] - max));
-        st->sum[h] *= shrink[0];
-        for (uint32_t c = 0; c < a->d_head; c++) {
-            st->acc[h * a->d_head + c] *= shrink[0];
-        }
-        st->max[h] = max;
-    }
-    f8 sum = f8_all(0.0f);
-    for (uint32_t i = 0; i < KV_PAGE_TOKENS; i += 8) {
-        f8 e = f8_exp(f8_load(p + i) - f8_all(st->max[h]));
-        f8_store(p + i, e);
-        sum += e;
-    }
-    st->sum[h] += f8_sum(sum);
-}
-
-/* ---- values ---- */
-
-/* n_heads heads from h on, n_vecs vectors of channels from c on. */
-KERN_INLINE void value_tile(const struct kern_attend *a, const struct attend_state *st,
-                            const unsigned char *v, uint32_t from, uint32_t to, uint32_t h,
-                            uint32_t n_heads, uint32_t c, uint32_t n_vecs, bool half)
-{
-    f8 acc[2][4];
-    for (uint32_t i = 0; i < n_heads; i++) {
-        for (uint32_t j = 0; j < n_vecs; j++) {
-            acc[i][j] = f8_load(st->acc + (h + i) * a->d_head + c + 8 * j);
-        }
-    }
-    for (uint32_t p = from; p < to; p++) {
-        for (uint32_t j = 0; j < n_vecs; j++) {
-            f8 values = load_items(v, (size_t)p * a->d_head + c + 8 * j, half);
-            for (uint32_t i = 0; i < n_heads; i++) {
-                f8 weight = f8_all(st->probs[(h + i) * KV_PAGE_TOKENS + p]);
-                acc[i][j] = f8_fma(weight, values, acc[i][j]);
-            }
-        }
-    }
-    for (uint32_t i = 0; i < n_heads; i++) {
-        for (uint32_t j = 0; j < n_vecs; j++) {
-            f8_store(st->acc + (h + i) * a->d_head + c + 8 * j, acc[i][j]);
-        }
-    }
-}
-
-/* The channels that do not fill a vector, one by one. */
-KERN_INLINE void value_rest(const struct kern_attend *a, const struct attend_state *st,
-                            const unsigned char *v, uint32_t from, uint32_t to, uint32_t h,
-                            uint32_t c, bool half)
-{
-    float acc = st->acc[h * a->d_head + c];
-    for (uint32_t p = from; p < to; p++) {
-        size_t at = (size_t)p * a->d_head + c;
-        float value;
-        if (half) {
-            uint16_t bits;
-            memcpy(&bits, v + 2 * at, sizeof(bits));
-            value = half_to_f32(bits);
+    page_scores(kind, p);
+    for (uint32_t i = p->from; i < p->to; i++) {
+        if (p->softcap > 0) {
+            soften(p->l, p->r, i, p->base, p->softcap, k_scales, v_scales);
         } else {
-            memcpy(&value, v + 4 * at, sizeof(value));
-        }
-        acc += st->probs[h * KV_PAGE_TOKENS + p] * value;
-    }
-    st->acc[h * a->d_head + c] = acc;
-}
-
-KERN_INLINE void value_heads(const struct kern_attend *a, const struct attend_state *st,
-                             const unsigned char *v, uint32_t from, uint32_t to, uint32_t h,
-                             uint32_t n_heads, bool half)
-{
-    uint32_t c = 0;
-    for (; c + 32 <= a->d_head; c += 32) {
-        value_tile(a, st, v, from, to, h, n_heads, c, 4, half);
-    }
-    for (; c + 8 <= a->d_head; c += 8) {
-        value_tile(a, st, v, from, to, h, n_heads, c, 1, half);
-    }
-    for (; c < a->d_head; c++) {
-        for (uint32_t i = 0; i < n_heads; i++) {
-            value_rest(a, st, v, from, to, h + i, c, half);
+            soften(p->l, p->r, i, p->base, 0, k_scales, v_scales);
         }
     }
+    page_values(kind, p);
 }
 
-/* ---- a call ---- */
-
-KERN_INLINE void attend_page(const struct kern_attend *a, struct attend_state *st, uint32_t page,
-                             bool half)
+static __attribute__((noinline)) void page_f32(const struct page_call *p)
 {
-    size_t at = a->page_ids[page] * a->page_stride;
-    const unsigned char *k = a->k_base + at;
-    const unsigned char *v = a->v_base + at;
-    uint32_t base = page * KV_PAGE_TOKENS;
-    uint32_t from = a->first > base ? a->first - base : 0;
-    uint32_t to = MIN(a->last - base + 1, (uint32_t)KV_PAGE_TOKENS);
-    uint32_t h = 0;
-    for (; h + 2 <= a->n_group; h += 2) {
-        score_heads(a, k, st->probs, h, 2, half);
+    page_all(PANEL_F32, p);
+}
+
+static __attribute__((noinline)) void page_f16(const struct page_call *p)
+{
+    page_all(PANEL_F16, p);
+}
+
+static __attribute__((noinline)) void page_bf16(const struct page_call *p)
+{
+    page_all(PANEL_BF16, p);
+}
+
+static __attribute__((noinline)) void page_q8(const struct page_call *p)
+{
+    page_all(PANEL_Q8, p);
+}
+
+/* Cuts [from, to) down to the rows from the first to the last that see the page, and finds which
+ * keys they see; false when none does. */
+static bool page_view(struct page_call *p)
+{
+    uint32_t low = KV_PAGE_TOKENS;
+    uint32_t high = 0;
+    uint32_t begin_row = p->to;
+    uint32_t end_row = p->from;
+    for (uint32_t i = p->from; i < p->to; i++) {
+        uint32_t from;
+        uint32_t to;
+        if (row_view(p->r, i, p->base, &from, &to)) {
+            low = MIN(low, from);
+            high = MAX(high, to);
+            begin_row = MIN(begin_row, i);
+            end_row = i + 1;
+        }
     }
-    if (h < a->n_group) {
-        score_heads(a, k, st->probs, h, 1, half);
-    }
-    for (h = 0; h < a->n_group; h++) {
-        soften(a, st, h, from, to);
-    }
-    for (h = 0; h + 2 <= a->n_group; h += 2) {
-        value_heads(a, st, v, from, to, h, 2, half);
-    }
-    if (h < a->n_group) {
-        value_heads(a, st, v, from, to, h, 1, half);
+    p->from = begin_row;
+    p->to = end_row;
+    p->k0 = low & ~1u;
+    p->k1 = (high + 1) & ~1u;
+    return low < high;
+}
+
+static void pages(const struct attend_layout *l, struct attend_rows *r, uint32_t from, uint32_t to,
+                  const struct attend_pages *p, float softcap)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        const unsigned char *block = p->base + p->ids[i] * p->stride;
+        const unsigned char *next = p->base + p->ids[i + 1 < p->n ? i + 1 : i] * p->stride;
+        struct page_call call = {
+            .l = l,
+            .r = r,
+            .from = from,
+            .to = to,
+            .block = block,
+            .ahead = next - block,
+            .base = p->position + i * KV_PAGE_TOKENS,
+            .softcap = softcap,
+        };
+        if (!page_view(&call)) {
+            continue;
+        }
+        switch (kind_of(l->type)) {
+        case PANEL_F32:
+            page_f32(&call);
+            break;
+        case PANEL_F16:
+            page_f16(&call);
+            break;
+        case PANEL_BF16:
+            page_bf16(&call);
+            break;
+        case PANEL_Q8:
+            page_q8(&call);
+            break;
+        }
     }
 }
 
-/* Divides by the sum, to which a sink adds its own exponential. */
-KERN_INLINE void finish_head(const struct kern_attend *a, const struct attend_state *st, uint32_t h)
+/* ---- totals ---- */
+
+/* into (max, sum, acc) takes up another softmax over other keys; one that saw none changes
+ * nothing. */
+KERN_INLINE void take_up(const struct attend_layout *l, float *into, float max, float sum,
+                         const float *acc)
+{
+    if (max == -INFINITY) {
+        return;
+    }
+    float top = into[0] > max ? into[0] : max;
+    float mine = wide_exp2_of(into[0] - top);
+    float theirs = wide_exp2_of(max - top);
+    into[0] = top;
+    into[1] = into[1] * mine + sum * theirs;
+    float *to = into + ATTEND_PANEL;
+    for (uint32_t c = 0; c < l->d_pad; c += WIDE) {
+        wide old = wide_load(to + c) * wide_all(mine);
+        wide_store(to + c, wide_fma(wide_load(acc + c), wide_all(theirs), old));
+    }
+}
+
+static void fold(const struct attend_layout *l, struct attend_rows *r, uint32_t i, float *into)
+{
+    const float *sums = r->sums + (size_t)i * ATTEND_PANEL;
+    take_up(l, into, r->max[i], wide_group_sum(sums), r->acc + (size_t)i * l->d_pad);
+    reset_row(l, r, i);
+}
+
+static void merge(const struct attend_layout *l, float *into, const float *from)
+{
+    take_up(l, into, from[0], from[1], from + ATTEND_PANEL);
+}
+
+/* Adding zero makes -0, which depends on the keys that were skipped, +0. */
+static void finish(const struct attend_layout *l, const float *total, const float *sink, float *out)
 {
     float scale = 1.0f;
-    float sum = st->sum[h];
-    if (a->sinks != NULL) {
-        float max = st->max[h] > a->sinks[h] ? st->max[h] : a->sinks[h];
-        f8 e = f8_exp((f8){st->max[h] - max, a->sinks[h] - max});
-        scale = e[0];
-        sum = sum * e[0] + e[1];
+    float sum = total[1];
+    if (sink != NULL) {
+        float top = total[0] > *sink * log2_e ? total[0] : *sink * log2_e;
+        scale = wide_exp2_of(total[0] - top);
+        sum = sum * scale + wide_exp2_of(*sink * log2_e - top);
     }
-    for (uint32_t c = 0; c < a->d_head; c++) {
-        a->out[h * a->d_head + c] = st->acc[h * a->d_head + c] * scale / sum;
-    }
-}
-
-KERN_INLINE void attend(const struct kern_attend *a, bool half)
-{
-    size_t n_acc = (size_t)a->n_group * a->d_head;
-    struct attend_state st = {.probs = a->scratch, .acc = a->scratch + a->n_group * KV_PAGE_TOKENS};
-    st.max = st.acc + n_acc;
-    st.sum = st.max + a->n_group;
-    memset(st.acc, 0, n_acc * sizeof(float));
-    for (uint32_t h = 0; h < a->n_group; h++) {
-        st.max[h] = -INFINITY;
-        st.sum[h] = 0.0f;
-    }
-    for (uint32_t page = a->first / KV_PAGE_TOKENS; page <= a->last / KV_PAGE_TOKENS; page++) {
-        attend_page(a, &st, page, half);
-    }
-    for (uint32_t h = 0; h < a->n_group; h++) {
-        finish_head(a, &st, h);
+    scale = sum > 0 ? scale / sum : 0.0f;
+    for (uint32_t c = 0; c < l->d_head; c++) {
+        out[c] = total[ATTEND_PANEL + c] * scale + 0.0f;
     }
 }
 
-static void attend_f16(const struct kern_attend *a)
-{
-    attend(a, true);
-}
+/* ---- store ---- */
 
-static void attend_f32(const struct kern_attend *a)
+/* The item at column `col`, row k of panels that have n_k rows. */
+KERN_INLINE size_t panel_item(enum panel_kind kind, size_t n_k, size_t col, size_t k)
 {
-    attend(a, false);
-}
-
-static void to_f16(const float *in, uint16_t *out, uint32_t n)
-{
-    uint32_t i = 0;
-#if defined(__F16C__)
-    for (; i + 8 <= n; i += 8) {
-        __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT);
-        _mm_storeu_si128((void *)(out + i), h);
+    size_t panel = col / ATTEND_PANEL * ATTEND_PANEL * n_k;
+    size_t lane = col % ATTEND_PANEL;
+    if (kind == PANEL_F32 || kind == PANEL_F16) {
+        return panel + k * ATTEND_PANEL + lane;
     }
-#endif
-    for (; i < n; i++) {
-        out[i] = half_from_f32(in[i]);
+    return panel + (k / 2 * ATTEND_PANEL + lane) * 2 + k % 2;
+}
+
+KERN_INLINE void store_item(enum panel_kind kind, unsigned char *to, size_t i, float x, float up)
+{
+    uint16_t half;
+    switch (kind) {
+    case PANEL_F32:
+        x = MIN(MAX(x, -0x1p127f), 0x1p127f);
+        memcpy(to + 4 * i, &x, sizeof(x));
+        break;
+    case PANEL_F16:
+        half = half_from_f32(MIN(MAX(x, -HALF_MAX), HALF_MAX));
+        memcpy(to + 2 * i, &half, sizeof(half));
+        break;
+    case PANEL_BF16:
+        half = bf16_of(MIN(MAX(x, -0x1p127f), 0x1p127f));
+        memcpy(to + 2 * i, &half, sizeof(half));
+        break;
+    case PANEL_Q8:
+        x = MIN(MAX(x * up, -127.0f), 127.0f);
+        ((int8_t *)to)[i] = (int8_t)lrintf(x);
+        break;
+    }
+}
+
+/* Largest |x|, at most 2^127; NaN counts as nothing. */
+static float largest(const float *x, uint32_t n)
+{
+    float top = 0;
+    for (uint32_t c = 0; c < n; c++) {
+        float a = fabsf(x[c]);
+        top = a > top ? a : top;
+    }
+    return MIN(top, 0x1p127f);
+}
+
+KERN_INLINE void store_kind(enum panel_kind kind, const struct attend_layout *l,
+                            unsigned char *block, uint32_t slot, const float *k, const float *v)
+{
+    float up[2] = {0, 0};
+    if (kind == PANEL_Q8) {
+        float top[2] = {largest(k, l->d_head), largest(v, l->d_head)};
+        for (int i = 0; i < 2; i++) {
+            float d = top[i] / 127.0f;
+            up[i] = top[i] > 0x1p-100f ? 127.0f / top[i] : 0.0f;
+            size_t at = (i == 0 ? l->k_scales_at : l->v_scales_at) + slot * sizeof(d);
+            memcpy(block + at, &d, sizeof(d));
+        }
+    }
+    for (uint32_t c = 0; c < l->d_head; c++) {
+        store_item(kind, block, panel_item(kind, l->d_pad, slot, c), k[c], up[0]);
+        size_t at = panel_item(kind, KV_PAGE_TOKENS, c, slot);
+        store_item(kind, block + l->v_at, at, v[c], up[1]);
+    }
+}
+
+static void store(const struct attend_layout *l, unsigned char *block, uint32_t slot,
+                  const float *k, const float *v)
+{
+    ASSERT(slot < KV_PAGE_TOKENS);
+    switch (kind_of(l->type)) {
+    case PANEL_F32:
+        store_kind(PANEL_F32, l, block, slot, k, v);
+        break;
+    case PANEL_F16:
+        store_kind(PANEL_F16, l, block, slot, k, v);
+        break;
+    case PANEL_BF16:
+        store_kind(PANEL_BF16, l, block, slot, k, v);
+        break;
+    case PANEL_Q8:
+        store_kind(PANEL_Q8, l, block, slot, k, v);
+        break;
     }
 }
 
 extern const struct kern_attend_table KERN_NAME(kern_attend);
-const struct kern_attend_table KERN_NAME(kern_attend) = {attend_f16, attend_f32, to_f16};
+const struct kern_attend_table KERN_NAME(kern_attend) = {
+    .begin = begin,
+    .pages = pages,
+    .clear = clear,
+    .fold = fold,
+    .merge = merge,
+    .finish = finish,
+    .store = store,
+};

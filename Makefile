@@ -61,7 +61,9 @@ $(BUILD)/bench/%: bench/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo '  CC  $<'
 	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LIB) $(LDLIBS) -o $@
+bench-attention: $(BUILD)/bench/attention ## measure attention alone against the memory stream
+	@$<
 
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
-.PHONY: help setup build run test unit-build unit bench-kernels tidy format clean
+.PHONY: help setup build run test unit-build unit bench-kernels bench-attention tidy format clean

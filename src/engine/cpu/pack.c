@@ -7,6 +7,10 @@
 
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "base/assert.h"
 #include "engine/cpu/kernels/panel.h"
 
@@ -59,9 +63,12 @@ KERN_INLINE pack_bytes pack_load_bytes(const void *p)
 KERN_INLINE void pack_transpose_words(uint32_t in[PACK_ROWS][PACK_WORDS_MAX], uint32_t n,
                                       unsigned char *out)
 {
+#pragma GCC unroll 2
     for (uint32_t c = 0; c < n; c += 4) {
+#pragma GCC unroll 4
         for (uint32_t r = 0; r < PACK_ROWS; r += 4) {
             pack_words v[4], t[4];
+#pragma GCC unroll 4
             for (uint32_t i = 0; i < 4; i++) {
                 v[i] = pack_load_words(in[r + i] + c);
             }
@@ -73,6 +80,7 @@ KERN_INLINE void pack_transpose_words(uint32_t in[PACK_ROWS][PACK_WORDS_MAX], ui
             v[1] = __builtin_shufflevector(t[0], t[2], 2, 3, 6, 7);
             v[2] = __builtin_shufflevector(t[1], t[3], 0, 1, 4, 5);
             v[3] = __builtin_shufflevector(t[1], t[3], 2, 3, 6, 7);
+#pragma GCC unroll 4
             for (uint32_t i = 0; i < 4; i++) {
                 memcpy(out + (c + i) * 64 + 4 * r, &v[i], sizeof(v[i]));
             }
@@ -84,15 +92,20 @@ KERN_INLINE void pack_transpose_words(uint32_t in[PACK_ROWS][PACK_WORDS_MAX], ui
  * shuffle of both indices. */
 KERN_INLINE void pack_transpose_bytes(pack_bytes v[16])
 {
+#pragma GCC unroll 4
     for (int round = 0; round < 4; round++) {
         pack_bytes t[16];
+#pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             t[2 * i] = __builtin_shufflevector(v[i], v[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
                                                21, 6, 22, 7, 23);
             t[2 * i + 1] = __builtin_shufflevector(v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12,
                                                    28, 13, 29, 14, 30, 15, 31);
         }
-        memcpy(v, t, sizeof(t));
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            v[i] = t[i];
+        }
     }
 }
 
@@ -158,23 +171,32 @@ KERN_INLINE void pack_join_nibbles(struct pack_codes c, uint32_t out[4])
 /* Two bits to a column: word j holds columns 16 j … 16 j + 15. */
 KERN_INLINE void pack_join_pairs(struct pack_codes c, uint32_t out[2])
 {
-    for (int h = 0; h < 2; h++) {
-        pack_words w = (pack_words)c.half[h];
-        out[h] = w[0] | w[1] << 2 | w[2] << 4 | w[3] << 6;
-    }
+    pack_words a = (pack_words)c.half[0];
+    pack_words b = (pack_words)c.half[1];
+    pack_words fours =
+        __builtin_shufflevector(a, b, 0, 2, 4, 6) | __builtin_shufflevector(a, b, 1, 3, 5, 7) << 2;
+    pack_words joined = __builtin_shufflevector(fours, fours, 0, 2, 0, 2) |
+                        __builtin_shufflevector(fours, fours, 1, 3, 1, 3) << 4;
+    memcpy(out, &joined, 2 * sizeof(*out));
 }
 
-/* Bit `bit` of each of 32 bytes, byte j to bit j: a product gathers eight. */
+/* Bit `bit` of each of 32 bytes, byte j to bit j. */
 KERN_INLINE uint32_t pack_gather_bits(const uint8_t bytes[32], uint32_t bit)
 {
+#if defined(__SSE2__)
+    pack_words a = pack_load_words(bytes) << (7 - bit); /* to the top of each byte */
+    pack_words b = pack_load_words(bytes + 16) << (7 - bit);
+    return (uint32_t)_mm_movemask_epi8((__m128i)a) | (uint32_t)_mm_movemask_epi8((__m128i)b) << 16;
+#else
     uint32_t out = 0;
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < 4; i++) { /* a product gathers eight */
         uint64_t x;
         memcpy(&x, bytes + 8 * i, sizeof(x));
         x = (x >> bit) & 0x0101010101010101;
         out |= (uint32_t)(x * 0x0102040810204080 >> 56) << (8 * i);
     }
     return out;
+#endif
 }
 
 /* The high bit of each column of a run; bit c belongs to column c. */
@@ -202,6 +224,7 @@ KERN_INLINE uint32_t pack_high_bits(enum dtype type, const void *block, uint32_t
 KERN_INLINE void pack_codes_8(const unsigned char *const rows[PACK_ROWS], unsigned char *out)
 {
     uint32_t words[PACK_ROWS][PACK_WORDS_MAX];
+#pragma GCC unroll 16
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
         const struct block_q8_0 *b = (const void *)rows[r];
         pack_bytes flip[2] = {pack_load_bytes(b->qs) ^ 0x80, pack_load_bytes(b->qs + 16) ^ 0x80};
@@ -214,6 +237,7 @@ KERN_INLINE void pack_codes_4(enum dtype type, const unsigned char *const rows[P
                               uint32_t run, unsigned char *out)
 {
     uint32_t words[PACK_ROWS][PACK_WORDS_MAX];
+#pragma GCC unroll 16
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
         pack_join_nibbles(pack_low(type, rows[r], run), words[r]);
     }
@@ -224,6 +248,7 @@ KERN_INLINE void pack_codes_4(enum dtype type, const unsigned char *const rows[P
 KERN_INLINE void pack_codes_2(enum dtype type, const unsigned char *const rows[PACK_ROWS],
                               uint32_t run, unsigned char *out)
 {
+#pragma GCC unroll 16
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
         uint32_t words[2];
         if (type == DTYPE_Q6_K) {
@@ -242,11 +267,13 @@ KERN_INLINE void pack_bits(enum dtype type, const unsigned char *const rows[PACK
                            uint32_t run, unsigned char *out)
 {
     const uint32_t low = 0x0F0F0F0F;
+#pragma GCC unroll 8
     for (uint32_t p = 0; p < PACK_ROWS / 2; p++) {
         uint32_t a = pack_high_bits(type, rows[2 * p], run);
         uint32_t b = pack_high_bits(type, rows[2 * p + 1], run);
         uint32_t even = (a & low) | (b & low) << 4;   /* byte k: number 2 k */
         uint32_t odd = ((a >> 4) & low) | (b & ~low); /* byte k: number 2 k + 1 */
+#pragma GCC unroll 4
         for (uint32_t k = 0; k < 4; k++) {
             out[16 * k + p] = (unsigned char)(even >> (8 * k));
             out[16 * k + 8 + p] = (unsigned char)(odd >> (8 * k));
@@ -260,6 +287,7 @@ KERN_INLINE void pack_bits(enum dtype type, const unsigned char *const rows[PACK
 KERN_INLINE void pack_halves(const unsigned char *const rows[PACK_ROWS], size_t at,
                              unsigned char *out)
 {
+#pragma GCC unroll 16
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
         memcpy(out + 2 * r, rows[r] + at, 2);
     }
@@ -316,6 +344,7 @@ KERN_INLINE void pack_k_scales(enum dtype type, const unsigned char *const rows[
                                unsigned char *out)
 {
     pack_bytes v[PACK_ROWS];
+#pragma GCC unroll 16
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
         v[r] = pack_run_scales(type, rows[r]);
     }
@@ -408,6 +437,11 @@ KERN_INLINE void pack_panel(enum dtype type, const struct pack_source *src, uint
     }
     for (uint32_t b = 0; b < n_blocks; b += 8) {
         uint32_t n = MIN(n_blocks - b, 8u);
+        for (uint32_t r = 0; r < n_rows; r++) { /* the same chunk of the next panel */
+            for (size_t line = 0; line < step; line += CACHE_LINE_BYTES) {
+                __builtin_prefetch(rows[r] + PACK_ROWS * src->row_bytes + line);
+            }
+        }
         pack_chunk(type, rows, n, out);
         out += pack_chunk_bytes(l, n);
         for (uint32_t r = 0; r < n_rows; r++) {
@@ -458,8 +492,8 @@ static void pack_float_panel(const struct pack_source *src, uint32_t first, unsi
 
 #define PACK_TYPES(X)                                                                              \
     X(Q4_0)                                                                                        \
-    X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(IQ4_NL) X(MXFP4) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)     \
-        X(IQ4_XS)
+    X(Q4_1)                                                                                        \
+    X(Q5_0) X(Q5_1) X(Q8_0) X(IQ4_NL) X(MXFP4) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_XS)
 
 #define PACK_DEFINE(T)                                                                             \
     static void pack_panel_##T(const struct pack_source *src, uint32_t first, unsigned char *out)  \

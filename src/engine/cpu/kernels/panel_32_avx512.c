@@ -102,7 +102,7 @@ KERN_INLINE void panel_tile_32(enum dtype type, uint32_t n, const struct panel_t
         union panel_starts starts;
         panel_make_starts(type, n, tile, at, n_blocks, &starts);
         for (uint32_t b = 0; b < n_blocks; b++) {
-            panel_prefetch(&ahead, b);
+            panel_prefetch(type, n, &ahead, b);
             panel_block_32(type, n, tile, c, at, b, &starts, acc);
         }
         off += bytes;

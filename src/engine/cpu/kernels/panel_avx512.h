@@ -49,12 +49,18 @@ typedef void (*panel_tile_fn)(const struct panel_tile *tile);
 
 /* ---- prefetching ---- */
 
+/* Cache lines of a panel per block of 32 columns, rounded up. */
+KERN_INLINE uint32_t panel_block_lines(size_t chunk_bytes)
+{
+    return (uint32_t)(chunk_bytes / 64 + 7) / 8;
+}
+
 /* For the chunk `at` bytes behind the tile's first. */
 KERN_INLINE struct panel_ahead panel_look_ahead(const struct panel_tile *tile, size_t at,
                                                 size_t chunk_bytes)
 {
     struct panel_ahead ahead = {.near = tile->shares == 0};
-    uint32_t lines = (uint32_t)(chunk_bytes / 64 + 7) / 8; /* per block */
+    uint32_t lines = panel_block_lines(chunk_bytes);
     for (int p = 0; p < 2; p++) {
         size_t off = at + PANEL_AHEAD_BYTES;
         if (!ahead.near) {
@@ -69,16 +75,23 @@ KERN_INLINE struct panel_ahead panel_look_ahead(const struct panel_tile *tile, s
     return ahead;
 }
 
-KERN_INLINE void panel_prefetch(const struct panel_ahead *ahead, uint32_t block)
+/* n rows to a tile; with more than PANEL_STREAM_ROWS nothing is read at the speed of memory. */
+KERN_INLINE void panel_prefetch(enum dtype type, uint32_t n, const struct panel_ahead *ahead,
+                                uint32_t block)
 {
-    for (uint32_t i = block * ahead->lines; i < (block + 1) * ahead->lines; i++) {
-        if (ahead->near) {
-            _mm_prefetch(ahead->at[0] + 64 * (size_t)i, _MM_HINT_T0);
-            _mm_prefetch(ahead->at[1] + 64 * (size_t)i, _MM_HINT_T0);
-        } else {
-            _mm_prefetch(ahead->at[0] + 64 * (size_t)i, _MM_HINT_T1);
-            _mm_prefetch(ahead->at[1] + 64 * (size_t)i, _MM_HINT_T1);
+    const uint32_t lines = panel_block_lines(pack_chunk_bytes(pack_layouts[type], 8));
+    const size_t at = 64 * (size_t)(block * ahead->lines);
+    if (n <= PANEL_STREAM_ROWS && LIKELY(ahead->near)) {
+#pragma GCC unroll 9
+        for (uint32_t i = 0; i < lines; i++) {
+            _mm_prefetch(ahead->at[0] + at + 64 * i, _MM_HINT_T0);
+            _mm_prefetch(ahead->at[1] + at + 64 * i, _MM_HINT_T0);
         }
+        return;
+    }
+    for (uint32_t i = 0; i < ahead->lines; i++) {
+        _mm_prefetch(ahead->at[0] + at + 64 * (size_t)i, _MM_HINT_T1);
+        _mm_prefetch(ahead->at[1] + at + 64 * (size_t)i, _MM_HINT_T1);
     }
 }
 

@@ -129,7 +129,7 @@ KERN_INLINE void panel_tile_k(enum dtype type, uint32_t n, const struct panel_ti
             total[t][0] = total[t][1] = _mm512_setzero_si512();
         }
         for (uint32_t b = 0; b < 8; b++) {
-            panel_prefetch(&ahead, b);
+            panel_prefetch(type, n, &ahead, b);
             panel_run(type, n, tile, c, 256 * (size_t)chunk, b, 0, &starts, total);
             if (panel_has_runs_of_16(type)) {
                 panel_run(type, n, tile, c, 256 * (size_t)chunk, b, 1, &starts, total);

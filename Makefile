@@ -30,6 +30,8 @@ unit-build: $(UNIT_BIN)
 unit: unit-build ## unit and module tests only
 	@tools/run_unit $(BUILD)/tests
 bench-kernels: $(BUILD)/bench/kernels ## compile build/bench/kernels (bench/README.md)
+soak: $(BUILD)/tests/test_soak ## 10,000 mixed requests with cancels on a tiny model
+	@BUD_SOAK=10000 $(BUILD)/tests/test_soak
 tidy: ## house rules that a script can check
 	@python3 tools/tidy.py
 format: ## format the C sources in place
@@ -66,4 +68,4 @@ bench-attention: $(BUILD)/bench/attention ## measure attention alone against the
 
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
-.PHONY: help setup build run test unit-build unit bench-kernels bench-attention tidy format clean
+.PHONY: help setup build run test unit-build unit soak bench-kernels bench-attention tidy format clean

@@ -208,6 +208,11 @@ bool lane_take_news(struct lane *l)
 {
     bool news = l->news;
     l->news = false;
+    if (news) {
+        struct lane_stats stats;
+        lane_get_stats(l, &stats);
+        lane_metric_stats(&l->metric, &stats);
+    }
     return news;
 }
 
@@ -320,8 +325,6 @@ bool lane_step(struct lane *l, uint32_t n_busy, const _Atomic bool *cancel)
             logits += 1 + row.n_draft;
         }
     }
-    lane_get_stats(l, &l->stats);
-    lane_metric_stats(&l->metric, &l->stats);
     return true;
 }
 

@@ -32,7 +32,10 @@ static enum rc seq_fill(struct seq *q, const struct engine *engine, const struct
     s->tenant = fair_get(opt->fair, p->tenant);
     enum rc rc = s->tenant != NULL ? seq_alloc(q, opt->guesses, err)
                                    : err_set(err, RC_NOMEM, "out of memory for a tenant");
-    rc = rc == RC_OK ? sampler_create(&q->sampler, engine_vocab(engine), &p->sample, err) : rc;
+    struct sample_params sample = p->sample;
+    sample.stop_tokens = p->stop_tokens;
+    sample.n_stop_tokens = p->n_stop_tokens;
+    rc = rc == RC_OK ? sampler_create(&q->sampler, engine_vocab(engine), &sample, err) : rc;
     if (rc != RC_OK) {
         return rc;
     }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "device/device.h"
 #include "net/http_route.h"
 #include "obs/metric.h"
 #include "server/embed_intake.h"
@@ -253,11 +254,40 @@ static enum rc server_load_model(struct server *s, uint32_t idx, struct err *err
     return engine_open(&s->models[idx].engine, sources, n_sources, &conf, err);
 }
 
+/* Pages are reserved here and paid where they are touched: what can never be paid is refused. */
+static enum rc server_check_memory(const struct server *s, uint32_t n_loaded, struct err *err)
+{
+    struct device *cpu;
+    if (device_cpu_open(&cpu, "", NULL) != RC_OK) {
+        return RC_OK; /* not known here */
+    }
+    uint64_t total_bytes = device_info(cpu)->memory_total_bytes;
+    device_close(cpu);
+    uint64_t need_bytes = 0;
+    for (uint32_t i = 0; i < n_loaded; i++) {
+        need_bytes += engine_info(s->models[i].engine)->kv_bytes;
+    }
+    const struct engine_info *last = engine_info(s->models[n_loaded - 1].engine);
+    if (need_bytes > total_bytes) {
+        return err_set(
+            err, RC_INVALID,
+            "keys and values of %u pages (%u tokens) for model %.*s bring their memory to "
+            "%llu MiB, this machine has %llu MiB: lower --kv-tokens or --ctx",
+            last->kv_pages, last->kv_pages * KV_PAGE_TOKENS,
+            (int)MIN(s->models[n_loaded - 1].id.len, (size_t)100), s->models[n_loaded - 1].id.ptr,
+            (unsigned long long)(need_bytes >> 20), (unsigned long long)(total_bytes >> 20));
+    }
+    return RC_OK;
+}
+
 static void server_load(void *ctx)
 {
     struct server *s = ctx;
     for (uint32_t i = 0; i < s->n_models && s->load_rc == RC_OK; i++) {
         s->load_rc = server_load_model(s, i, &s->load_err);
+        if (s->load_rc == RC_OK) {
+            s->load_rc = server_check_memory(s, i + 1, &s->load_err);
+        }
     }
 }
 

@@ -19,8 +19,9 @@ struct sampler {
     struct rng rng;
     uint32_t n_vocab;
     uint32_t n_output;
-    int32_t *ends; /* end tokens, when some rule bans them */
-    uint32_t n_ends;
+    int32_t *ends;   /* end tokens, when some rule bans them */
+    uint32_t n_ends; /* of the vocabulary; ends[n_ends … n_bans) are stop tokens of the request */
+    uint32_t n_bans;
     struct sample_entry *kept; /* scratch of the truncation, room for n_kept_max; NULL: none */
     uint32_t n_kept_max;
 };
@@ -75,7 +76,8 @@ static enum rc find_ends(struct sampler *s, const struct vocab *v, struct err *e
     for (uint32_t i = 0; i < s->n_vocab; i++) {
         n += vocab_is_eog(v, (int32_t)i);
     }
-    s->ends = mem_try_zalloc_array(n, sizeof(s->ends[0]));
+    uint32_t n_stops = s->params.min_tokens > 0 ? s->params.n_stop_tokens : 0;
+    s->ends = mem_try_zalloc_array((size_t)n + n_stops, sizeof(s->ends[0]));
     if (s->ends == NULL) {
         return err_set(err, RC_NOMEM, "no memory for a list of end tokens");
     }
@@ -83,6 +85,12 @@ static enum rc find_ends(struct sampler *s, const struct vocab *v, struct err *e
         if (vocab_is_eog(v, (int32_t)i)) {
             s->ends[s->n_ends++] = (int32_t)i;
         }
+    }
+    s->n_bans = s->n_ends;
+    for (uint32_t i = 0; i < n_stops; i++) {
+        int32_t token = s->params.stop_tokens[i];
+        ASSERT(token >= 0 && (uint32_t)token < s->n_vocab);
+        s->ends[s->n_bans++] = token;
     }
     return RC_OK;
 }
@@ -254,10 +262,10 @@ void sampler_next(struct sampler *s, float *logits, struct sample_result *out)
     for (uint32_t i = 0; i < p->n_biases; i++) {
         logits[p->biases[i].token] += p->biases[i].bias;
     }
-    if (p->ignore_eos || s->n_output < p->min_tokens) {
-        for (uint32_t i = 0; i < s->n_ends; i++) {
-            logits[s->ends[i]] = -INFINITY;
-        }
+    bool early = s->n_output < p->min_tokens;
+    uint32_t n_banned = early ? s->n_bans : p->ignore_eos ? s->n_ends : 0;
+    for (uint32_t i = 0; i < n_banned; i++) {
+        logits[s->ends[i]] = -INFINITY;
     }
     *out = (struct sample_result){.token = choose(s, logits)};
     if (p->want_logprob || p->n_top_logprobs > 0) {

@@ -28,10 +28,12 @@ struct sample_params {
     const struct sample_bias *biases;          /* borrowed for the sampler's life */
     uint32_t n_biases;
     uint64_t seed;
-    uint32_t n_top_logprobs; /* 0 … 20 alternatives reported */
-    bool want_logprob;       /* of the chosen token */
-    bool ignore_eos;         /* end tokens are never chosen */
-    uint32_t min_tokens;     /* end tokens are banned before this many */
+    uint32_t n_top_logprobs;    /* 0 … 20 alternatives reported */
+    bool want_logprob;          /* of the chosen token */
+    bool ignore_eos;            /* end tokens are never chosen */
+    uint32_t min_tokens;        /* end tokens and the following are banned before this many */
+    const int32_t *stop_tokens; /* that end the answer too, for min_tokens; read at create only */
+    uint32_t n_stop_tokens;
 };
 
 struct sample_candidate {

@@ -1,10 +1,12 @@
-/* stop.c: the earliest stop string in what is held, else the longest tail that may begin one. */
+/* stop.c: the earliest stop string in what is held, else the longest tail that may begin one.
+ *
+ * Text goes through in pieces of STOP_BYTES_MAX: with a held tail shorter than the longest stop
+ * string, a piece always fits. */
 #include "engine/sample/stop.h"
 
-#include "base/assert.h"
+#include <string.h>
 
-/* Held bytes never reach the cap: what cannot begin a stop string goes out at every push. */
-enum { STOP_HELD_MAX = 1 << 20 };
+#include "base/assert.h"
 
 void stop_init(struct stop_matcher *m, const struct str *strings, uint32_t n_strings)
 {
@@ -14,12 +16,11 @@ void stop_init(struct stop_matcher *m, const struct str *strings, uint32_t n_str
         ASSERT(strings[i].len > 0 && strings[i].len <= STOP_BYTES_MAX);
         m->strings[i] = strings[i];
     }
-    buf_init(&m->held, STOP_HELD_MAX);
 }
 
 void stop_deinit(struct stop_matcher *m)
 {
-    buf_deinit(&m->held);
+    m->n_held = 0;
 }
 
 /* The length of the longest tail of `text` that is a proper beginning of `stop`. */
@@ -32,17 +33,12 @@ static size_t tail_that_may_stop(struct str text, struct str stop)
     return n;
 }
 
-bool stop_push(struct stop_matcher *m, struct str text, struct buf *out)
+/* At most STOP_BYTES_MAX bytes. */
+static void push_piece(struct stop_matcher *m, struct str piece, struct buf *out)
 {
-    if (m->hit) {
-        return true;
-    }
-    if (m->n_strings == 0) {
-        buf_add_str(out, text);
-        return false;
-    }
-    buf_add_str(&m->held, text);
-    struct str held = buf_str(&m->held);
+    ASSERT(m->n_held + piece.len <= sizeof(m->held));
+    memcpy(m->held + m->n_held, piece.ptr, piece.len);
+    struct str held = str_make(m->held, m->n_held + piece.len);
     size_t safe = held.len;
     size_t found = held.len;
     for (uint32_t i = 0; i < m->n_strings; i++) {
@@ -52,14 +48,26 @@ bool stop_push(struct stop_matcher *m, struct str text, struct buf *out)
     m->hit = found < held.len;
     size_t n = m->hit ? found : safe;
     buf_add(out, held.ptr, n);
-    buf_drop_front(&m->held, m->hit ? held.len : n);
+    m->n_held = m->hit ? 0 : (uint32_t)(held.len - n);
+    memmove(m->held, m->held + n, m->n_held);
+}
+
+bool stop_push(struct stop_matcher *m, struct str text, struct buf *out)
+{
+    if (m->n_strings == 0) {
+        buf_add_str(out, text);
+        return false;
+    }
+    for (size_t at = 0; at < text.len && !m->hit; at += STOP_BYTES_MAX) {
+        push_piece(m, str_slice(text, at, at + STOP_BYTES_MAX), out);
+    }
     return m->hit;
 }
 
 void stop_finish(struct stop_matcher *m, struct buf *out)
 {
     if (!m->hit) {
-        buf_add_str(out, buf_str(&m->held));
-        buf_reset(&m->held);
+        buf_add(out, m->held, m->n_held);
+        m->n_held = 0;
     }
 }

@@ -13,7 +13,8 @@ struct stop_matcher {
     /* private */
     struct str strings[STOP_STRINGS_MAX]; /* borrowed */
     uint32_t n_strings;
-    struct buf held;
+    char held[2 * STOP_BYTES_MAX]; /* inside, so that holding back cannot fail */
+    uint32_t n_held;               /* < STOP_BYTES_MAX between calls */
     bool hit;
 };
 

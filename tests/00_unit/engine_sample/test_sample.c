@@ -212,6 +212,19 @@ static void biases_and_end_bans(void **state)
         assert_int_equal(r.token, i < 2 ? 1 : 4);
     }
     sampler_destroy(s);
+    /* The request's own stop tokens are banned as long. */
+    const int32_t stops[] = {1};
+    p.stop_tokens = stops;
+    p.n_stop_tokens = 1;
+    s = make(&five, &p);
+    for (int i = 0; i < 3; i++) {
+        float copy[5];
+        memcpy(copy, ends, sizeof(copy));
+        struct sample_result r;
+        sampler_next(s, copy, &r);
+        assert_true(i < 2 ? r.token != 1 && r.token != 4 : r.token == 4);
+    }
+    sampler_destroy(s);
 }
 
 static void logprobs_are_those_before_temperature(void **state)

@@ -1,5 +1,7 @@
 #include "check.h"
 
+#include <string.h>
+
 #include "base/rng.h"
 #include "engine/sample/stop.h"
 
@@ -77,6 +79,29 @@ static void holds_back_only_what_it_must(void **state)
     stop_deinit(&m);
 }
 
+/* Longer than any buffer inside: nothing is lost, and the end of the longest string is seen. */
+static void long_texts_pass_whole(void **state)
+{
+    (void)state;
+    static char stop[STOP_BYTES_MAX + 1], text[5 * STOP_BYTES_MAX + 1];
+    memset(stop, 'a', STOP_BYTES_MAX);
+    memset(text, 'a', 5 * STOP_BYTES_MAX);
+    struct str stops[] = {str_make(stop, STOP_BYTES_MAX)};
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    for (size_t i = STOP_BYTES_MAX - 1; i < 5 * STOP_BYTES_MAX; i += STOP_BYTES_MAX) {
+        text[i] = 'b'; /* never as many as the stop string has */
+    }
+    assert_false(feed(stops, 1, text, sizeof(text), &out));
+    assert_true(str_is(buf_str(&out), text));
+    text[2 * STOP_BYTES_MAX - 1] = 'a';
+    for (size_t step = 100; step < 6 * STOP_BYTES_MAX; step += 700) {
+        assert_true(feed(stops, 1, text, step, &out));
+        assert_int_equal(out.len, STOP_BYTES_MAX);
+    }
+    buf_deinit(&out);
+}
+
 /* Against the plain search of the whole text, on random texts of few letters. */
 static void equals_a_search_of_the_whole(void **state)
 {
@@ -107,6 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stops_at_any_cut),
+        cmocka_unit_test(long_texts_pass_whole),
         cmocka_unit_test(holds_back_only_what_it_must),
         cmocka_unit_test(equals_a_search_of_the_whole),
     };

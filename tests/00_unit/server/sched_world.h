@@ -217,22 +217,28 @@ static inline bool sim_sample(struct world *w, const struct sched_row *row)
     }
 }
 
-/* Steps until all of q[n] have ended. */
-static inline void world_finish(struct world *w, struct sim_seq *q, uint32_t n)
+/* A step, its tokens sampled; returns how many sequences ended with it. */
+static inline uint32_t world_turn(struct world *w)
 {
-    uint32_t n_live = n;
-    while (n_live > 0) {
-        const struct sched_plan *plan = world_step(w);
-        assert_true(plan->n_rows > 0);
-        for (uint32_t i = 0; i < plan->n_rows; i++) {
-            struct sched_row row = plan->rows[i];
-            if (row.wants_logits && !sim_sample(w, &row)) {
-                sim_end(w, CONTAINER_OF(row.seq, struct sim_seq, sched));
-                n_live--;
-            }
+    uint32_t n_ended = 0;
+    const struct sched_plan *plan = world_step(w);
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        struct sched_row row = plan->rows[i];
+        if (row.wants_logits && !sim_sample(w, &row)) {
+            sim_end(w, CONTAINER_OF(row.seq, struct sim_seq, sched));
+            n_ended++;
         }
     }
-    UNUSED(q);
+    return n_ended;
+}
+
+/* Steps until n sequences have ended. */
+static inline void world_finish(struct world *w, uint32_t n)
+{
+    while (n > 0) {
+        n -= world_turn(w);
+        assert_true(w->s.plan.n_rows > 0);
+    }
 }
 
 #endif

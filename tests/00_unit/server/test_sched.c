@@ -244,7 +244,7 @@ static void the_same_prompt_again_costs_a_row(void **state)
             sim_start(&w, &q[i], &p);
             assert_true(sim_submit(&w, &q[i]));
         }
-        world_finish(&w, q, 3);
+        world_finish(&w, 3);
         for (int i = 1; i < 3; i++) {
             assert_int_equal(q[i].sched.n_hit, n - 1);
         }

@@ -309,6 +309,91 @@ static void a_reader_that_stopped_blocks_nobody(void **state)
     rig_close(&r);
 }
 
+/* The link's headers: class, deadline, budget, tenant. */
+static void the_links_limits_are_kept(void **state)
+{
+    (void)state;
+    static const char body[] = "{\"model\":\"story\",\"prompt\":\"The old boat\",\"max_tokens\":30,"
+                               "\"ignore_eos\":true,\"n\":2}";
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct server_conf){0});
+    ask(&r.addr, COMPLETE, "", body, &a);
+    int64_t n_prompt = answer_i64(a.json, "usage.prompt_tokens");
+    assert_int_equal(answer_i64(a.json, "usage.completion_tokens"), 60);
+    answer_free(&a);
+    /* Eleven tokens are left for two answers: six and five. */
+    char headers[128];
+    snprintf(headers, sizeof(headers), "bud-budget-tokens: %d\r\nbud-class: batch\r\n",
+             (int)n_prompt + 11);
+    ask(&r.addr, COMPLETE, headers, body, &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(answer_i64(a.json, "usage.completion_tokens"), 11);
+    assert_true(str_is(answer_at(a.json, "choices.0.finish_reason")->text, "length"));
+    answer_free(&a);
+    snprintf(headers, sizeof(headers), "bud-budget-tokens: %d\r\n", (int)n_prompt + 1);
+    ask(&r.addr, COMPLETE, headers, body, &a);
+    assert_int_equal(a.status, 429);
+    answer_free(&a);
+    ask(&r.addr, COMPLETE, "bud-deadline-ms: 0\r\n", body, &a);
+    assert_int_equal(a.status, 504);
+    answer_free(&a);
+    ask(&r.addr, COMPLETE, "bud-deadline-ms: 60000\r\nbud-tenant: t1\r\n", body, &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    ask(&r.addr, COMPLETE, "bud-class: urgent\r\n", body, &a);
+    assert_int_equal(a.status, 400);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+static void what_fits_in_no_page_is_refused_at_once(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    rig_open(&r, (struct server_conf){.engine.kv_pages = 4});
+    ask(&r.addr, COMPLETE, "", "{\"model\":\"story\",\"prompt\":\"A\",\"max_tokens\":128}", &a);
+    assert_int_equal(a.status, 400);
+    assert_true(str_is(answer_at(a.json, "error.code")->text, "context_length_exceeded"));
+    answer_free(&a);
+    ask(&r.addr, COMPLETE, "",
+        "{\"model\":\"story\",\"prompt\":\"A\",\"max_tokens\":100,\"ignore_eos\":true}", &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(answer_i64(a.json, "usage.completion_tokens"), 100);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+static void a_repeated_prompt_is_found_again(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    struct buf body;
+    rig_open(&r, (struct server_conf){0});
+    buf_init(&body, 4096);
+    buf_add_cstr(&body, "{\"model\":\"story\",\"max_tokens\":3,\"n\":2,\"prompt\":\"");
+    for (int i = 0; i < 30; i++) {
+        buf_add_cstr(&body, "The boy saw a dog. ");
+    }
+    buf_add_cstr(&body, "\"}");
+    for (int i = 0; i < 2; i++) {
+        ask(&r.addr, COMPLETE, "", body.ptr, &a);
+        assert_int_equal(a.status, 200);
+        int64_t n_prompt = answer_i64(a.json, "usage.prompt_tokens");
+        int64_t n_cached = answer_i64(a.json, "usage.prompt_tokens_details.cached_tokens");
+        assert_int_equal(n_cached, i == 0 ? 0 : n_prompt - 1);
+        answer_free(&a);
+    }
+    ask(&r.addr, "GET /metrics", "", "", &a);
+    assert_true(raw_has(&a.bytes, "bud_prefix_cache_hits_total{model=\"story\"}"));
+    assert_true(raw_has(&a.bytes, "bud_requests_running{model=\"story\"} 0"));
+    answer_free(&a);
+    buf_deinit(&body);
+    rig_close(&r);
+}
+
 /* ---- ends ---- */
 
 static void hang_ups_at_any_moment_leave_nothing_behind(void **state)
@@ -393,6 +478,9 @@ int main(void)
         cmocka_unit_test(too_many_requests_are_told_to_come_again),
         cmocka_unit_test(bodies_share_a_bound_of_memory),
         cmocka_unit_test(a_reader_that_stopped_blocks_nobody),
+        cmocka_unit_test(the_links_limits_are_kept),
+        cmocka_unit_test(what_fits_in_no_page_is_refused_at_once),
+        cmocka_unit_test(a_repeated_prompt_is_found_again),
         cmocka_unit_test(hang_ups_at_any_moment_leave_nothing_behind),
         cmocka_unit_test(destroying_under_load_ends_every_request),
         cmocka_unit_test(bad_models_are_refused),

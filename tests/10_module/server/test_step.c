@@ -1,119 +1,8 @@
 /* The engine thread with the model that ships: jobs alone and together, stops, cancels, slow
  * readers, too few pages. */
-#include "check.h"
-
-#include <semaphore.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "base/mem.h"
-#include "server/step.h"
-
-#define MODEL_PATH "models/bud-story-4m.gguf"
+#include "10_module/server/step_rig.h"
 
 enum { JOBS_MAX = 16 };
-
-struct rig {
-    struct step *step;
-    struct model *model;
-    const struct engine *engine;
-    sem_t news;
-    struct arena arena;
-};
-
-struct answer {
-    struct job *job;
-    struct buf text;
-    uint32_t n_output, n_tokens, n_prompt, n_cached;
-    enum job_finish finish;
-};
-
-static void rig_wake(void *ctx)
-{
-    sem_post(&((struct rig *)ctx)->news);
-}
-
-static void rig_open(struct rig *r, uint32_t kv_pages, uint32_t running_max)
-{
-    struct weight_source *sources[WEIGHT_SOURCES_MAX];
-    uint32_t n = 0;
-    struct engine *engine;
-    struct err err = {0};
-    check_need_file(MODEL_PATH);
-    memset(r, 0, sizeof(*r));
-    sem_init(&r->news, 0, 0);
-    arena_init(&r->arena, 1 << 24);
-    assert_int_equal(weight_source_open_model(sources, &n, MODEL_PATH, &err), RC_OK);
-    struct engine_conf conf = {.n_threads = 1,
-                               .context_tokens = MIN(256u, kv_pages * 32),
-                               .kv_pages = kv_pages,
-                               .kv_type = DTYPE_F16};
-    assert_int_equal(engine_open(&engine, sources, n, &conf, &err), RC_OK);
-    struct step_conf step = {
-        .clock = clock_system(), .running_max = running_max, .wake = rig_wake, .wake_ctx = r};
-    assert_int_equal(step_create(&r->step, &step, &err), RC_OK);
-    assert_int_equal(step_add_model(r->step, &r->model, engine, &err), RC_OK);
-    r->engine = engine;
-    assert_int_equal(step_start(r->step, &err), RC_OK);
-}
-
-static void rig_close(struct rig *r)
-{
-    step_stop(r->step);
-    step_destroy(r->step);
-    arena_deinit(&r->arena);
-    sem_destroy(&r->news);
-}
-
-static void rig_submit(struct rig *r, struct answer *a, const char *prompt,
-                       struct job_params params)
-{
-    struct token_list tokens;
-    struct encode_options opt = {.add_special = true, .parse_special = true};
-    memset(a, 0, sizeof(*a));
-    buf_init(&a->text, 1 << 20);
-    assert_int_equal(
-        vocab_encode(engine_vocab(r->engine), str_from(prompt), opt, &r->arena, &tokens, NULL),
-        RC_OK);
-    params.prompt = tokens.ids;
-    params.n_prompt = tokens.n;
-    assert_int_equal(job_create(&a->job, &params, a, NULL), RC_OK);
-    assert_int_equal(step_submit(r->step, r->model, a->job, NULL), RC_OK);
-}
-
-/* Takes updates until `n` answers have finished. */
-static void rig_finish(struct rig *r, uint32_t n)
-{
-    while (n > 0) {
-        struct job *job = step_next(r->step);
-        if (job == NULL) {
-            sem_wait(&r->news);
-            continue;
-        }
-        struct answer *a = job_reader(job);
-        struct job_update u;
-        step_take(r->step, job, &u);
-        buf_add_str(&a->text, u.text);
-        a->n_output = u.n_output;
-        a->n_prompt = u.n_prompt;
-        a->n_cached = u.n_cached;
-        a->n_tokens += u.n_tokens;
-        a->finish = u.finish;
-        if (u.finish != JOB_RUNNING) {
-            job_destroy(job);
-            a->job = NULL;
-            n--;
-        }
-    }
-}
-
-static struct job_params greedy(uint32_t max_tokens)
-{
-    return (struct job_params){
-        .max_tokens = max_tokens,
-        .sample = {.top_p = 1, .repetition_penalty = 1},
-    };
-}
 
 static const char *const prompts[] = {
     "Once there was a fox",
@@ -302,6 +191,37 @@ static void a_cancelled_job_ends_and_gives_its_pages_back(void **state)
     rig_close(&r);
 }
 
+static void a_deadline_ends_an_answer(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a, late;
+    rig_open(&r, 64, 2);
+    struct job_params p = greedy(200);
+    p.sample.ignore_eos = true;
+    p.deadline_ns = clock_mono_ns(clock_system()) - 1;
+    rig_submit(&r, &late, prompts[0], p);
+    rig_finish(&r, 1);
+    assert_int_equal(late.finish, JOB_FAILED);
+    assert_int_equal(late.err.code, RC_TIMEOUT);
+    assert_int_equal(late.n_output, 0);
+    /* Nobody reads: the sequence pauses, and still ends when its time is over. */
+    p.sample.want_logprob = true;
+    p.deadline_ns = clock_mono_ns(clock_system()) + UINT64_C(1500000000);
+    rig_submit(&r, &a, prompts[1], p);
+    usleep(2000000);
+    rig_finish(&r, 1);
+    assert_int_equal(a.finish, JOB_FAILED);
+    assert_int_equal(a.err.code, RC_TIMEOUT);
+    assert_true(a.n_output > 0);
+    struct step_stats stats;
+    step_stats(r.step, &stats);
+    assert_int_equal(stats.kv_pages_used, 0);
+    buf_deinit(&a.text);
+    buf_deinit(&late.text);
+    rig_close(&r);
+}
+
 static void stopping_ends_what_runs_and_what_waits(void **state)
 {
     (void)state;
@@ -340,6 +260,7 @@ int main(void)
         cmocka_unit_test(a_stop_string_ends_the_answer_before_it),
         cmocka_unit_test(every_shown_token_has_its_logprob),
         cmocka_unit_test(a_cancelled_job_ends_and_gives_its_pages_back),
+        cmocka_unit_test(a_deadline_ends_an_answer),
         cmocka_unit_test(stopping_ends_what_runs_and_what_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

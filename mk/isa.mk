@@ -1,7 +1,7 @@
 # Kernels: files of src/engine/cpu/kernels are compiled once per instruction set, with its name in
 # the macro ISA. The set is chosen at run time (src/engine/cpu/kernels.c). A set compiles the files
 # that gain by it (ISA_FILES_x) and borrows the other tables from a lesser set.
-ISA_SRC   := $(sort $(filter-out %_avx512.c,$(wildcard src/engine/cpu/kernels/*.c)))
+ISA_SRC   := $(sort $(filter-out %_avx512.c %/panel_bf16.c,$(wildcard src/engine/cpu/kernels/*.c)))
 ISA_512   := $(sort $(wildcard src/engine/cpu/kernels/*_avx512.c))
 ISA_NAMES := generic
 ISA_FLAGS_generic  :=
@@ -12,8 +12,10 @@ ISA_FLAGS_avx2vnni := $(ISA_FLAGS_avx2) -mavxvnni
 ISA_FILES_avx2vnni := $(filter %/panel_32.c %/panel_k.c,$(ISA_SRC))
 ISA_FLAGS_avx512   := $(ISA_FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 ISA_FILES_avx512   := $(ISA_512) $(filter %/panel_float.c,$(ISA_SRC))
+ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
+ISA_FILES_avx512bf16 := src/engine/cpu/kernels/panel_bf16.c
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)
-ISA_NAMES += avx2 avx2vnni avx512
+ISA_NAMES += avx2 avx2vnni avx512 avx512bf16
 endif
 # Kernels are arithmetic in loops: -O3 unrolls them. Vectors wider than the set's registers are
 # split by the compiler, and never passed outside a file: the ABI note does not matter.

@@ -2,7 +2,8 @@
  *
  * A set is one row below: each table from the objects of its own instruction set, or from those of
  * a lesser one where it gains nothing (mk/isa.mk compiles the same files). A set joins the rows
- * only once tests/00_unit/engine_cpu/test_panels.c has passed on it, on a machine or an emulator.
+ * only once tests/00_unit/engine_cpu/test_panels.c has passed on it, on a machine or under
+ * tools/emulate, or, for instructions that no emulator has, written out in C (test_panel_bf16.c).
  */
 #include "engine/cpu/kernels.h"
 
@@ -36,6 +37,12 @@ KERN_GEMM_FLOAT(avx2)
 KERN_GEMM_INT(avx2vnni)
 KERN_GEMM_INT(avx512)
 KERN_GEMM_FLOAT(avx512)
+extern const struct kern_gemm_table kern_gemm_bf16_avx512bf16;
+
+static bool kernels_run_avx512bf16(const struct cpu_features *f)
+{
+    return f->avx512_vnni && f->avx512_bf16;
+}
 
 static bool kernels_run_avx512(const struct cpu_features *f)
 {
@@ -61,6 +68,15 @@ struct kernels_row {
 /* From the fastest to the slowest. */
 static const struct kernels_row kernels_rows[] = {
 #if defined(__x86_64__)
+    {kernels_run_avx512bf16,
+     {.isa = "avx512bf16",
+      .linear = &kern_linear_avx2,
+      .attend = &kern_attend_avx2,
+      .floats = &kern_floats_avx2,
+      .gemm_32 = &kern_gemm_32_avx512,
+      .gemm_k = &kern_gemm_k_avx512,
+      .gemm_float = &kern_gemm_float_avx512,
+      .gemm_bf16 = &kern_gemm_bf16_avx512bf16}},
     {kernels_run_avx512,
      {.isa = "avx512",
       .linear = &kern_linear_avx2,
@@ -119,5 +135,8 @@ kern_gemm_fn kernels_gemm(const struct kernels *k, enum dtype type)
 {
     const struct kern_gemm_table *tables[KERN_FORMS] = {
         [KERN_F32] = k->gemm_float, [KERN_Q32] = k->gemm_32, [KERN_Q256] = k->gemm_k};
+    if (type == DTYPE_BF16 && k->gemm_bf16 != NULL) {
+        return k->gemm_bf16->gemm[type];
+    }
     return tables[kernels_form(type)]->gemm[type];
 }

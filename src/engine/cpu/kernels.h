@@ -124,12 +124,13 @@ struct kern_float_table {
 };
 
 struct kernels {
-    const char *isa; /* "generic", "avx2" */
+    const char *isa; /* "generic", "avx2", "avx2vnni", "avx512", "avx512bf16" */
     const struct kern_linear_table *linear;
     const struct kern_attend_table *attend;
     const struct kern_float_table *floats;
     /* Packed weights: blocks of 32, blocks of 256, floats. Use kernels_gemm. */
     const struct kern_gemm_table *gemm_32, *gemm_k, *gemm_float;
+    const struct kern_gemm_table *gemm_bf16; /* instead of gemm_float's, or NULL */
 };
 
 /* What activations a weight of this type takes, and the kernel that multiplies its panels; every

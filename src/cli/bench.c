@@ -134,7 +134,12 @@ static enum rc bench_open_engine(struct bench *b, const char *model, struct err 
     }
     bench_step_bytes(b, g);
     gguf_close(g);
-    return engine_open(&b->engine, sources, n_sources, &b->conf, err);
+    rc = engine_open(&b->engine, sources, n_sources, &b->conf, err);
+    if (rc == RC_OK && engine_info(b->engine)->kind != ENGINE_GENERATOR) {
+        rc = err_set(err, RC_UNSUPPORTED,
+                     "a model that embeds or ranks is measured behind a server: bud load");
+    }
+    return rc;
 }
 
 enum rc bench_open(struct bench *b, const char *model, struct err *err)

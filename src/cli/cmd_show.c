@@ -6,7 +6,7 @@
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/print.h"
-#include "engine/format/gguf.h"
+#include "engine/model/modelconf.h"
 
 enum { SHOW_ARRAY_ITEMS = 4, SHOW_TEXT_CHARS = 60 };
 
@@ -29,6 +29,7 @@ struct show {
 struct show_bill {
     uint64_t n_params, weight_bytes, kv_bytes_per_token, kv_bytes;
     uint32_t context;
+    uint32_t pooling; /* of models that embed or rank; they keep no KV cache */
 };
 
 /* "llama.block_count" for "block_count". */
@@ -66,6 +67,11 @@ static void show_bill(const struct show *s, struct show_bill *b)
         b->n_params += n;
         b->weight_bytes += t->n_bytes;
     }
+    struct modelconf c;
+    if (modelconf_init(&c, g, NULL) == RC_OK && c.embeds) {
+        b->pooling = c.pooling;
+    }
+    modelconf_deinit(&c);
     uint32_t n_heads = show_u32(g, "attention.head_count", 0);
     uint32_t n_embd = show_u32(g, "embedding_length", 0);
     uint32_t d_head = show_u32(g, "attention.key_length", n_heads != 0 ? n_embd / n_heads : 0);
@@ -74,6 +80,9 @@ static void show_bill(const struct show *s, struct show_bill *b)
         (uint64_t)show_u32(g, "block_count", 0) * n_kv * d_head * 2 /* k, v */ * 2 /* f16 */;
     uint32_t trained = show_u32(g, "context_length", 0);
     b->context = s->context_asked != 0 ? s->context_asked : MIN(trained, 8192u);
+    if (b->pooling != 0) {
+        b->kv_bytes_per_token = 0;
+    }
     b->kv_bytes = b->kv_bytes_per_token * b->context;
 }
 
@@ -154,6 +163,11 @@ static void show_text(const struct show *s, bool tensors, struct buf *out)
     print_bytes(kv, b.kv_bytes);
     buf_add_printf(out, "\nmemory\n  weights       %s (%.2f billion parameters)\n", weight,
                    (double)b.n_params * 1e-9);
+    if (b.pooling != 0) {
+        buf_add_printf(out, "  KV cache      none: it %s\n",
+                       b.pooling == POOLING_RANK ? "ranks documents" : "makes embeddings");
+        return;
+    }
     buf_add_printf(out, "  KV cache      %s for %u tokens (%llu bytes a token, f16)\n", kv,
                    b.context, (unsigned long long)b.kv_bytes_per_token);
 }

@@ -123,6 +123,9 @@ static enum rc local_load(struct local *l, const char *path, const struct engine
     if (rc != RC_OK) {
         return rc;
     }
+    if (engine_info(l->engine)->kind != ENGINE_GENERATOR) {
+        return err_set(err, RC_UNSUPPORTED, "this model writes no text: use bud embed");
+    }
     struct step_conf step = {
         .clock = clock_system(), .running_max = 1, .wake = local_wake, .wake_ctx = l};
     rc = step_create(&l->step, &step, err);

@@ -207,6 +207,44 @@ def test_rerank_refusals(served, body, param, words):
     refused(served, "/v1/rerank", body, param, words)
 
 
+# ---- on the command line ----
+
+
+def test_bud_embed(client):
+    run = bud("embed", f"{GOLDEN}/bert.gguf", "a b c", "--json")
+    assert run.returncode == 0, run.stderr
+    vector = json.loads(run.stdout)["data"][0]["embedding"]
+    assert vector == pytest.approx(embed(client, "a b c", encoding_format="float").data[0].embedding, abs=1e-6)
+    lines = bud("embed", f"{GOLDEN}/bert.gguf", "a b c").stdout.split()
+    assert [float(x) for x in lines] == pytest.approx(vector, abs=1e-6)
+    near = bud("embed", f"{GOLDEN}/bert.gguf", "a b c", "a b c", "hello?").stdout.splitlines()
+    assert near[0].split() == ["1.0000", "a", "b", "c"] and float(near[1].split()[0]) < 1
+
+
+def test_bud_embed_ranks(served):
+    run = bud("embed", f"{GOLDEN}/bert-rank.gguf", "word1", "word3", "a b c", "hello?", "--json")
+    _, reply = post(served, "/v1/rerank", {"model": "bert-rank", "query": "word1",
+                                           "documents": ["word3", "a b c", "hello?"]})
+    assert json.loads(run.stdout)["results"] == reply["results"]
+
+
+@pytest.mark.parametrize("words, says", [
+    (("embed", MODEL_FILE, "a"), "writes text: use bud run"),
+    (("embed", f"{GOLDEN}/bert-rank.gguf", "a"), "a query and documents"),
+    (("embed", f"{GOLDEN}/bert.gguf", "a " * 50), "maximum context length"),
+    (("run", f"{GOLDEN}/bert.gguf", "a"), "use bud embed"),
+    (("bench", f"{GOLDEN}/bert.gguf"), "bud load"),
+])
+def test_the_wrong_command_says_so(words, says):
+    run = bud(*words)
+    assert run.returncode == 1 and says in run.stderr
+
+
+def test_show_tells_what_a_model_is():
+    assert "makes embeddings" in bud("show", f"{GOLDEN}/nomic-bert.gguf").stdout
+    assert "ranks documents" in bud("show", f"{GOLDEN}/qwen3-rank.gguf").stdout
+
+
 def test_models_are_listed(client, served):
     assert sorted(m.id for m in client.models.list()) == sorted([MODEL, *EMBEDDERS, *RERANKERS])
     with served.raw() as raw:

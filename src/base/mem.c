@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 
@@ -119,9 +120,35 @@ void mem_free_pages(void *ptr)
     munmap(base, total);
 }
 
+/* At an address where huge pages can begin: maps more than asked for and cuts both ends off. */
+static void *mem_map_aligned(size_t bytes, size_t align)
+{
+    if (bytes > SIZE_MAX - align) {
+        return MAP_FAILED;
+    }
+    char *all =
+        mmap(NULL, bytes + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) {
+        return MAP_FAILED;
+    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t before = (align - (uintptr_t)all % align) % align;
+    size_t end = before + (bytes + page - 1) / page * page;
+    if (before > 0) {
+        munmap(all, before);
+    }
+    if (end < bytes + align) {
+        munmap(all + end, bytes + align - end);
+    }
+    return all + before;
+}
+
 void *mem_map(size_t bytes)
 {
-    void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    enum { HUGE_PAGE_BYTES = 2 << 20 };
+    void *ptr = bytes >= HUGE_PAGE_BYTES
+                    ? mem_map_aligned(bytes, HUGE_PAGE_BYTES)
+                    : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ptr == MAP_FAILED) {
         return NULL;
     }

@@ -168,7 +168,7 @@ static struct kern_rows make_rows(struct bench *b, enum dtype type)
     size_t n_cols = b->n_cols;
     if (form != KERN_F32) {
         for (size_t t = 0; t < ROWS_MAX; t++) {
-            b->k->linear->quantise[form](b->f32 + t * n_cols, b->n_cols, b->q8 + t * n_cols, NULL,
+            b->k->floats->quantise[form](b->f32 + t * n_cols, b->n_cols, b->q8 + t * n_cols,
                                          b->d + t * n_cols / 32, b->sums + t * n_cols / 16);
         }
     }

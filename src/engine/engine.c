@@ -113,6 +113,7 @@ static enum rc pick_backend(const struct engine_conf *conf, struct decoder_conf 
     uint32_t n_cpus = MIN(MAX(thread_cpus(NULL, 0), 1u), (uint32_t)BACKEND_THREADS_MAX);
     out->backend_conf.n_threads = conf->n_threads > 0 ? conf->n_threads : n_cpus;
     out->backend_conf.pin = conf->pin;
+    out->memory_bytes_max = conf->memory_bytes_max;
     out->progress = conf->progress;
     out->progress_ctx = conf->progress_ctx;
     return RC_OK;

@@ -26,6 +26,8 @@ struct engine_conf {
     uint32_t kv_pages;         /* of KV_PAGE_TOKENS; 0 = one sequence of context_tokens */
     uint32_t batch_tokens_max; /* rows of one forward; 0 = ENGINE_BATCH_DEFAULT */
     enum dtype kv_type;        /* of the KV cache: one of backend_kv_type; the commands' is F16 */
+    uint64_t memory_bytes_max; /* what this process may use: a model whose weights, pages and
+                                * workspace need more is refused (RC_INVALID); 0 = do not look */
     /* Loading progress in bytes, called on the loading thread; may be NULL. */
     void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_ctx;

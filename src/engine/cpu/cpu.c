@@ -1,14 +1,15 @@
 /* cpu.c: the "cpu" backend: life, memory and how work is cut among the team.
  *
- * Weights are used as they lie in the mapped file. Everything else is sized while a model is
- * loaded: rows of quantised activations, one output tile and one panel per thread.
+ * Weights are packed while a model is loaded; scratch is sized then too: rows of quantised
+ * activations, one tile of products and one unpacked panel per thread.
  *
  * Invariants: 1. nothing is allocated after a model is loaded; 2. an output element is computed by
  * one thread in one order, whatever the number of rows, threads or the instruction set's tile:
  * the same tokens give the same bits in one call or in many.
  *
- * Not here: arithmetic (kernels/), linear layers (cpu_linear.c), attention and pages (cpu_attn.c),
- * experts (cpu_moe.c), norms and rotations (cpu_norm_rope.c), threads (team.c). */
+ * Not here: arithmetic (kernels/), weights (cpu_weight.c), inputs (cpu_input.c), linear steps
+ * (cpu_linear.c), attention and pages (cpu_attn.c), experts (cpu_moe.c), rows of floats
+ * (cpu_norm_rope.c), threads (team.c). */
 #include "engine/cpu/cpu.h"
 
 #include <stdlib.h>
@@ -49,6 +50,30 @@ void backend_cpu_for_rows(struct cpu *c, uint32_t n_rows, uint32_t width, cpu_ro
     team_for(c->team, (n_rows + per_item - 1) / per_item, run_rows_item, &job);
 }
 
+/* ---- scratch ---- */
+
+bool backend_cpu_room_grow(struct cpu *c, struct cpu_room *room, size_t bytes)
+{
+    if (bytes <= room->bytes) {
+        return true;
+    }
+    backend_cpu_room_drop(c, room);
+    room->at = mem_try_pages(bytes);
+    if (room->at == NULL) {
+        return false;
+    }
+    room->bytes = bytes;
+    c->scratch_bytes += bytes;
+    return true;
+}
+
+void backend_cpu_room_drop(struct cpu *c, struct cpu_room *room)
+{
+    mem_free_pages(room->at);
+    c->scratch_bytes -= room->bytes;
+    *room = (struct cpu_room){0};
+}
+
 /* ---- life ---- */
 
 static bool cpu_available(void)
@@ -56,19 +81,13 @@ static bool cpu_available(void)
     return true;
 }
 
-static enum rc alloc_threads(struct cpu *c, struct err *err)
+static enum rc open_threads(struct cpu *c, struct err *err)
 {
-    size_t tile_bytes = (size_t)c->rows_max * KERN_TILE_ROWS * sizeof(float);
+    size_t tile = (size_t)CPU_TILE_ROWS * CPU_TILE_COLS * sizeof(float);
     for (uint32_t i = 0; i < c->n_threads; i++) {
         struct cpu_thread *t = &c->threads[i];
-        mem_free(t->tile[0]);
-        mem_free(t->tile[1]);
-        t->tile[0] = mem_try_aligned(CACHE_LINE_BYTES, tile_bytes);
-        t->tile[1] = mem_try_aligned(CACHE_LINE_BYTES, tile_bytes);
-        if (t->panel == NULL) {
-            t->panel = mem_try_aligned(CACHE_LINE_BYTES, KERN_SCRATCH_BYTES);
-        }
-        if (t->tile[0] == NULL || t->tile[1] == NULL || t->panel == NULL) {
+        if (!backend_cpu_room_grow(c, &t->tile, tile) ||
+            !backend_cpu_room_grow(c, &t->panel, KERN_SCRATCH_BYTES)) {
             return err_set(err, RC_NOMEM, "no memory for the tiles of %u threads", c->n_threads);
         }
     }
@@ -80,19 +99,20 @@ static void cpu_close(struct backend *b)
     struct cpu *c = cpu_of(b);
     team_destroy(c->team);
     for (uint32_t i = 0; c->threads != NULL && i < c->n_threads; i++) {
-        mem_free(c->threads[i].tile[0]);
-        mem_free(c->threads[i].tile[1]);
-        mem_free(c->threads[i].panel);
+        struct cpu_thread *t = &c->threads[i];
+        backend_cpu_room_drop(c, &t->tile);
+        backend_cpu_room_drop(c, &t->panel);
+        backend_cpu_room_drop(c, &t->line);
+        for (int form = 0; form < KERN_FORMS; form++) {
+            backend_cpu_room_drop(c, &t->own[form]);
+        }
     }
-    for (int i = 0; i < KERN_FORMS; i++) {
-        mem_free(c->room[i].q8);
-        mem_free(c->room[i].q16);
-        mem_free(c->room[i].d);
-        mem_free(c->room[i].sums);
+    for (int form = 0; form < KERN_FORMS; form++) {
+        backend_cpu_room_drop(c, &c->rows[form]);
     }
-    backend_cpu_moe_drop(c);
     backend_cpu_attn_close(c);
-    mem_free(c->normed);
+    backend_cpu_room_drop(c, &c->moe.all);
+    backend_cpu_weights_drop(c);
     mem_free(c->threads);
     mem_free(c);
 }
@@ -115,7 +135,7 @@ static enum rc cpu_open(struct backend **out, const struct backend_conf *conf, s
     if (rc == RC_OK) {
         c->n_threads = team_n_threads(c->team);
         c->threads = mem_zalloc_array(c->n_threads, sizeof(*c->threads));
-        rc = alloc_threads(c, err);
+        rc = open_threads(c, err);
     }
     if (rc == RC_OK) {
         rc = backend_cpu_attn_open(c, err);
@@ -140,36 +160,9 @@ static void cpu_buffer_free(struct backend *b, void *buffer)
     mem_free_pages(buffer);
 }
 
-/* ---- weights ---- */
-
-/* A token works at several experts at once: this many times the rows, so that a long prompt still
- * gives each expert many rows. */
-enum { EXPERT_ROWS = 4 };
-
-static enum rc cpu_weight_prepare(struct backend *b, struct weight *w, struct err *err)
+static uint64_t cpu_scratch_bytes(const struct backend *b)
 {
-    struct cpu *c = cpu_of(b);
-    if (w->n_experts > 1) {
-        uint32_t rows = MAX(c->tokens_max * EXPERT_ROWS, (uint32_t)BACKEND_EXPERTS_USED_MAX);
-        if (rows > c->rows_max) {
-            c->rows_max = rows;
-            enum rc rc = alloc_threads(c, err);
-            if (rc != RC_OK) {
-                return rc;
-            }
-        }
-        enum rc rc = backend_cpu_moe_room(c, w, err);
-        if (rc != RC_OK) {
-            return rc;
-        }
-    }
-    return backend_cpu_rows_room(c, w, err);
-}
-
-static void cpu_weight_release(struct backend *b, struct weight *w)
-{
-    UNUSED(b);
-    UNUSED(w);
+    return CONTAINER_OF(b, const struct cpu, base)->scratch_bytes;
 }
 
 const struct backend_ops backend_cpu_ops = {
@@ -179,8 +172,9 @@ const struct backend_ops backend_cpu_ops = {
     .close = cpu_close,
     .buffer_alloc = cpu_buffer_alloc,
     .buffer_free = cpu_buffer_free,
-    .weight_prepare = cpu_weight_prepare,
-    .weight_release = cpu_weight_release,
+    .scratch_bytes = cpu_scratch_bytes,
+    .weight_prepare = backend_cpu_weight_prepare,
+    .weight_release = backend_cpu_weight_release,
     .kv_alloc = backend_cpu_kv_alloc,
     .kv_free = backend_cpu_kv_free,
     .kv_copy = backend_cpu_kv_copy,

@@ -372,6 +372,7 @@ enum rc backend_cpu_attn_open(struct cpu *c, struct err *err)
         room->scratch[i] = mem_try_pages(bytes);
         full = room->scratch[i] != NULL;
     }
+    c->scratch_bytes += partials + c->n_threads * bytes;
     return full ? RC_OK
                 : err_set(err, RC_NOMEM, "no memory for attention on %u threads", c->n_threads);
 }

@@ -3,61 +3,63 @@
  *   router logits ─► best k of each token ─► slots sorted by expert
  *        gate, up of all slots of an expert together ─► activation ─► inner[slot]
  *        down of all slots of an expert together ─► outer[slot]
- *   out[token] += weight * outer[slot] over its k slots, best first
+ *   x[token] += weight * outer[slot] over its k slots, best first
  *
  * A slot is one token at one expert. An expert's weights are read once for all its slots. Equal
- * logits go to the lower expert number. */
+ * logits go to the lower expert number. It is one fork of the team, which meets at every arrow. */
 #include "engine/cpu/cpu.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
+#include "base/checked.h"
 
 /* ---- memory ---- */
 
-void backend_cpu_moe_drop(struct cpu *c)
+/* The next `bytes` of a room, from the cache line at *at on. */
+static void *carve(const struct cpu_room *room, size_t *at, size_t bytes)
 {
-    struct cpu_moe_room *m = &c->moe;
-    mem_free(m->logits);
-    mem_free(m->inner);
-    mem_free(m->outer);
-    mem_free(m->weight);
-    mem_free(m->expert);
-    mem_free(m->slot);
-    mem_free(m->token);
-    mem_free(m->first);
-    mem_free(m->unit);
-    *m = (struct cpu_moe_room){0};
+    unsigned char *from = room->at;
+    from += *at;
+    *at += (bytes + CACHE_LINE_BYTES - 1) & ~(size_t)(CACHE_LINE_BYTES - 1);
+    return from;
+}
+
+/* Lays the arrays out; returns the bytes that they take. With a room of no memory only counts. */
+static size_t lay_out(struct cpu_moe_room *m, uint32_t tokens_max)
+{
+    size_t at = 0;
+    size_t experts = ((size_t)m->n_experts + 1) * sizeof(uint32_t);
+    size_t rows = (size_t)m->rows * sizeof(uint32_t);
+    m->logits = carve(&m->all, &at, (size_t)tokens_max * m->n_experts * sizeof(float));
+    m->inner = carve(&m->all, &at, (size_t)m->rows * m->wide * sizeof(float));
+    m->outer = carve(&m->all, &at, (size_t)m->rows * m->wide * sizeof(float));
+    m->weight = carve(&m->all, &at, rows);
+    m->expert = carve(&m->all, &at, rows);
+    m->slot = carve(&m->all, &at, rows);
+    m->token = carve(&m->all, &at, rows);
+    m->first = carve(&m->all, &at, experts);
+    m->free = carve(&m->all, &at, experts);
+    m->inner_unit = carve(&m->all, &at, experts);
+    m->outer_unit = carve(&m->all, &at, experts);
+    return at;
 }
 
 enum rc backend_cpu_moe_room(struct cpu *c, const struct weight *w, struct err *err)
 {
     struct cpu_moe_room *m = &c->moe;
-    if (w->n_rows <= m->wide && w->n_experts <= m->n_experts) {
-        return RC_OK;
+    m->wide = MAX(w->n_rows, m->wide);
+    m->n_experts = MAX(w->n_experts, m->n_experts);
+    m->rows = c->rows_max;
+    uint64_t n;
+    bool fits = checked_mul((uint64_t)m->rows, (uint64_t)MAX(m->wide, m->n_experts), &n) &&
+                n <= SIZE_MAX / 64;
+    struct cpu_moe_room count = {.wide = m->wide, .n_experts = m->n_experts, .rows = m->rows};
+    if (!fits || !backend_cpu_room_grow(c, &m->all, lay_out(&count, c->tokens_max))) {
+        return err_set(err, RC_NOMEM, "no memory for %u experts of %u rows", m->n_experts, m->wide);
     }
-    uint32_t wide = MAX(w->n_rows, m->wide);
-    uint32_t n_experts = MAX(w->n_experts, m->n_experts);
-    size_t rows = c->rows_max;
-    backend_cpu_moe_drop(c);
-    m->logits = mem_try_zalloc_array(rows * n_experts, sizeof(float));
-    m->inner = mem_try_zalloc_array(rows * wide, sizeof(float));
-    m->outer = mem_try_zalloc_array(rows * wide, sizeof(float));
-    m->weight = mem_try_zalloc_array(rows, sizeof(float));
-    m->expert = mem_try_zalloc_array(rows, sizeof(uint32_t));
-    m->slot = mem_try_zalloc_array(rows, sizeof(uint32_t));
-    m->token = mem_try_zalloc_array(rows, sizeof(uint32_t));
-    m->first = mem_try_zalloc_array((size_t)n_experts + 1, sizeof(uint32_t));
-    m->unit = mem_try_zalloc_array((size_t)n_experts + 1, sizeof(uint32_t));
-    if (m->logits == NULL || m->inner == NULL || m->outer == NULL || m->weight == NULL ||
-        m->expert == NULL || m->slot == NULL || m->token == NULL || m->first == NULL ||
-        m->unit == NULL) {
-        return err_set(err, RC_NOMEM, "no memory for %u experts of %u rows", n_experts, wide);
-    }
-    m->wide = wide;
-    m->n_experts = n_experts;
+    (void)lay_out(m, c->tokens_max);
     return RC_OK;
 }
 
@@ -102,163 +104,261 @@ static void sort_slots(struct cpu_moe_room *r, const struct moe *m, uint32_t n_t
     }
     for (uint32_t e = 0; e < m->n_experts; e++) {
         r->first[e + 1] += r->first[e];
-        r->unit[e] = r->first[e]; /* the next free slot of each, until count_units */
+        r->free[e] = r->first[e];
     }
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t slot = r->unit[r->expert[i]]++;
+        uint32_t slot = r->free[r->expert[i]]++;
         r->slot[i] = slot;
         r->token[slot] = i / m->n_used;
     }
 }
 
-/* Units of work: tiles of n_rows rows of every expert that has a slot. */
-static uint32_t count_units(struct cpu_moe_room *r, const struct moe *m, uint32_t n_rows)
+/* Units of work of a matrix of n_rows before each expert: n_panels panels of every expert that has
+ * a slot. Returns how many there are. */
+static uint32_t count_units(const struct cpu_moe_room *r, const struct moe *m, uint32_t *unit,
+                            uint32_t n_rows, uint32_t n_panels)
 {
-    uint32_t tiles = (n_rows + KERN_TILE_ROWS - 1) / KERN_TILE_ROWS;
+    uint32_t per_expert = (pack_panels_of(n_rows) + n_panels - 1) / n_panels;
     uint32_t n = 0;
     for (uint32_t e = 0; e < m->n_experts; e++) {
-        r->unit[e] = n;
-        n += r->first[e + 1] > r->first[e] ? tiles : 0;
+        unit[e] = n;
+        n += r->first[e + 1] > r->first[e] ? per_expert : 0;
     }
-    r->unit[m->n_experts] = n;
+    unit[m->n_experts] = n;
     return n;
-}
-
-/* ---- experts ---- */
-
-struct moe_job {
-    struct cpu *c;
-    const struct moe *m;
-    struct cpu_input input;
-    float *out;
-    uint32_t n_embd;
-};
-
-/* What a unit works on. */
-struct moe_unit {
-    uint32_t expert, r0, n_rows;
-    uint32_t slot, n_slots;
-};
-
-static struct moe_unit unit_at(const struct moe_job *j, uint32_t item, uint32_t n_rows)
-{
-    const struct cpu_moe_room *r = &j->c->moe;
-    uint32_t e = 0;
-    while (item >= r->unit[e + 1]) {
-        e++;
-    }
-    uint32_t r0 = (item - r->unit[e]) * KERN_TILE_ROWS;
-    return (struct moe_unit){e, r0, MIN(n_rows - r0, (uint32_t)KERN_TILE_ROWS), r->first[e],
-                             r->first[e + 1] - r->first[e]};
-}
-
-static const struct kern_rows *rows_of(const struct moe_job *j, const struct weight *w)
-{
-    return &j->input.rows[j->c->k->linear->types[w->type].form];
-}
-
-static void add_bias(float *tile, const struct moe_unit *u, struct vec bias, uint32_t n_rows)
-{
-    if (bias.data == NULL) {
-        return;
-    }
-    const float *from = bias.data + (size_t)u->expert * n_rows + u->r0;
-    for (uint32_t s = 0; s < u->n_slots; s++) {
-        for (uint32_t i = 0; i < u->n_rows; i++) {
-            tile[s * KERN_TILE_ROWS + i] += from[i];
-        }
-    }
-}
-
-static void run_inner(void *ctx, uint32_t thread, uint32_t item)
-{
-    const struct moe_job *j = ctx;
-    const struct moe *m = j->m;
-    struct cpu_moe_room *r = &j->c->moe;
-    struct moe_unit u = unit_at(j, item, m->gate->n_rows);
-    const struct weight *w[2] = {m->gate, m->up};
-    const struct vec bias[2] = {m->gate_bias, m->up_bias};
-    float *const *tile = j->c->threads[thread].tile;
-    for (int i = 0; i < 2; i++) {
-        struct kern_rows rows = *rows_of(j, w[i]);
-        rows.index = r->token + u.slot;
-        rows.n = u.n_slots;
-        backend_cpu_tile(j->c, thread, w[i], u.expert, u.r0, u.n_rows, &rows, tile[i]);
-        add_bias(tile[i], &u, bias[i], w[i]->n_rows);
-    }
-    for (size_t s = 0; s < u.n_slots; s++) {
-        float *out = r->inner + (u.slot + s) * m->gate->n_rows + u.r0;
-        j->c->k->floats->activate(m->act, out, tile[0] + s * KERN_TILE_ROWS,
-                                  tile[1] + s * KERN_TILE_ROWS, u.n_rows);
-    }
-}
-
-/* Rows [first, first + n) of what was quantised. */
-static struct kern_rows rows_part(const struct kern_rows *all, size_t first, uint32_t n)
-{
-    struct kern_rows part = *all;
-    part.n = n;
-    if (all->f32 != NULL) {
-        part.f32 += first * all->f32_stride;
-        return part;
-    }
-    part.q8 += first * all->q_stride;
-    part.q16 = all->q16 != NULL ? all->q16 + first * all->q_stride : NULL;
-    part.d += first * all->d_stride;
-    part.sums += first * all->sums_stride;
-    return part;
-}
-
-static void run_outer(void *ctx, uint32_t thread, uint32_t item)
-{
-    const struct moe_job *j = ctx;
-    const struct weight *w = j->m->down;
-    struct moe_unit u = unit_at(j, item, w->n_rows);
-    struct kern_rows rows = rows_part(rows_of(j, w), u.slot, u.n_slots);
-    float *tile = j->c->threads[thread].tile[0];
-    backend_cpu_tile(j->c, thread, w, u.expert, u.r0, u.n_rows, &rows, tile);
-    add_bias(tile, &u, j->m->down_bias, w->n_rows);
-    for (size_t s = 0; s < u.n_slots; s++) {
-        memcpy(j->c->moe.outer + (u.slot + s) * w->n_rows + u.r0, tile + s * KERN_TILE_ROWS,
-               u.n_rows * sizeof(float));
-    }
-}
-
-static void add_slots(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
-{
-    const struct moe_job *j = ctx;
-    const struct cpu_moe_room *r = &j->c->moe;
-    UNUSED(thread);
-    for (size_t t = first; t < first + n; t++) {
-        for (size_t k = t * j->m->n_used; k < (t + 1) * j->m->n_used; k++) {
-            j->c->k->floats->axpy(j->out + t * j->n_embd, r->outer + (size_t)r->slot[k] * j->n_embd,
-                                  r->weight[k], j->n_embd);
-        }
-    }
 }
 
 /* ---- a call ---- */
 
+struct moe_job {
+    struct team_items router, inner, outer;
+    struct cpu *c;
+    const struct moe *m;
+    struct cpu_input tokens, slots; /* what the router, gate and up read; what down reads */
+    float *x;
+    uint32_t n_tokens;
+};
+
+/* The panels of one expert that a unit works on: its number, and its place among its own. */
+struct moe_unit {
+    uint32_t expert, place;
+};
+
+static struct moe_unit unit_at(const struct moe_job *j, const uint32_t *unit, uint32_t item)
+{
+    uint32_t low = 0; /* unit[low] <= item < unit[high] */
+    uint32_t high = j->m->n_experts;
+    while (high - low > 1) {
+        uint32_t mid = low + (high - low) / 2;
+        if (unit[mid] <= item) {
+            low = mid;
+        } else {
+            high = mid;
+        }
+    }
+    return (struct moe_unit){low, item - unit[low]};
+}
+
+static const float *expert_bias(struct vec bias, const struct weight *w, uint32_t expert,
+                                uint32_t at)
+{
+    return bias.data != NULL ? bias.data + (size_t)expert * w->n_rows + at : NULL;
+}
+
+static void two_panels(const struct weight *w, struct moe_unit u, struct cpu_panel out[2])
+{
+    uint32_t index = 2 * u.place;
+    bool two = index + 1 < pack_panels_of(w->n_rows);
+    out[0] = (struct cpu_panel){w, u.expert, index};
+    out[1] = (struct cpu_panel){two ? w : NULL, u.expert, index + 1};
+}
+
+/* ---- router ---- */
+
+static void route_units(struct moe_job *j, uint32_t thread, const struct kern_rows *rows)
+{
+    const struct weight *w = j->m->router;
+    struct team_cursor cursor = team_items_begin(&j->router, thread);
+    uint32_t item;
+    while (team_items_next(&cursor, &item)) {
+        struct cpu_panels panels = {0};
+        uint32_t at = item * CPU_TILE_COLS;
+        two_panels(w, (struct moe_unit){0, item}, panels.now);
+        struct kern_put put = {
+            .bias = expert_bias(j->m->router_bias, w, 0, at),
+            .tile_stride = CPU_TILE_COLS,
+            .out_stride = w->n_rows,
+            .n = MIN(w->n_rows - at, (uint32_t)CPU_TILE_COLS),
+        };
+        for (uint32_t t = 0; t < j->n_tokens; t += CPU_TILE_ROWS) {
+            put.n_rows = MIN(j->n_tokens - t, (uint32_t)CPU_TILE_ROWS);
+            put.tile = backend_cpu_multiply(j->c, thread, &panels, rows, t, put.n_rows);
+            put.out = j->c->moe.logits + (size_t)t * w->n_rows + at;
+            j->c->k->floats->put(&put);
+        }
+    }
+}
+
+/* Tokens first … end - 1 are this thread's in the steps between the products. */
+static void share_of(const struct moe_job *j, uint32_t thread, uint32_t *first, uint32_t *end)
+{
+    *first = (uint32_t)((uint64_t)j->n_tokens * thread / j->c->n_threads);
+    *end = (uint32_t)((uint64_t)j->n_tokens * (thread + 1) / j->c->n_threads);
+}
+
+/* Which slot is where; by all threads, which meet at the end. */
+static void route(struct moe_job *j, uint32_t thread)
+{
+    struct cpu_moe_room *r = &j->c->moe;
+    const struct moe *m = j->m;
+    uint32_t first;
+    uint32_t end;
+    share_of(j, thread, &first, &end);
+    for (size_t t = first; t < end; t++) {
+        choose(m, r->logits + t * m->n_experts, r->expert + t * m->n_used,
+               r->weight + t * m->n_used);
+    }
+    team_barrier(j->c->team);
+    if (thread == 0) {
+        sort_slots(r, m, j->n_tokens);
+        team_items_init(&j->inner, j->c->team,
+                        count_units(r, m, r->inner_unit, m->gate->n_rows, 1));
+        team_items_init(&j->outer, j->c->team,
+                        count_units(r, m, r->outer_unit, m->down->n_rows, 2));
+    }
+    team_barrier(j->c->team);
+}
+
+/* ---- experts ---- */
+
+static void inner_panels(const struct moe_job *j, uint32_t item, struct cpu_panel out[2])
+{
+    struct moe_unit u = unit_at(j, j->c->moe.inner_unit, item);
+    out[0] = (struct cpu_panel){j->m->up, u.expert, u.place};
+    out[1] = (struct cpu_panel){j->m->gate, u.expert, u.place};
+}
+
+static void inner_unit(const struct moe_job *j, uint32_t thread, const struct kern_rows *all,
+                       uint32_t item, uint32_t next)
+{
+    const struct moe *m = j->m;
+    struct cpu_moe_room *r = &j->c->moe;
+    struct cpu_panels panels = {0};
+    inner_panels(j, item, panels.now);
+    if (next != TEAM_ITEM_NONE) {
+        inner_panels(j, next, panels.next);
+    }
+    uint32_t expert = panels.now[0].expert;
+    uint32_t slot = r->first[expert];
+    uint32_t n = r->first[expert + 1] - slot;
+    uint32_t at = panels.now[0].index * PACK_ROWS;
+    struct kern_rows rows[KERN_FORMS];
+    for (int form = 0; form < KERN_FORMS; form++) {
+        rows[form] = all[form];
+        rows[form].index = r->token + slot;
+    }
+    struct kern_act act = {
+        .kind = m->act,
+        .gate_bias = expert_bias(m->gate_bias, m->gate, expert, at),
+        .up_bias = expert_bias(m->up_bias, m->up, expert, at),
+        .tile_stride = CPU_TILE_COLS,
+        .out_stride = m->gate->n_rows,
+        .n = MIN(m->gate->n_rows - at, (uint32_t)PACK_ROWS),
+    };
+    for (uint32_t s = 0; s < n; s += CPU_TILE_ROWS) {
+        act.n_rows = MIN(n - s, (uint32_t)CPU_TILE_ROWS);
+        act.up = backend_cpu_multiply(j->c, thread, &panels, rows, s, act.n_rows);
+        act.gate = act.up + PACK_ROWS;
+        act.out = r->inner + (size_t)(slot + s) * m->gate->n_rows + at;
+        j->c->k->floats->activate(&act);
+    }
+}
+
+static void outer_unit(const struct moe_job *j, uint32_t thread, const struct kern_rows *rows,
+                       uint32_t item, uint32_t next)
+{
+    const struct weight *w = j->m->down;
+    struct cpu_moe_room *r = &j->c->moe;
+    struct cpu_panels panels = {0};
+    struct moe_unit u = unit_at(j, r->outer_unit, item);
+    two_panels(w, u, panels.now);
+    if (next != TEAM_ITEM_NONE) {
+        two_panels(w, unit_at(j, r->outer_unit, next), panels.next);
+    }
+    uint32_t slot = r->first[u.expert];
+    uint32_t n = r->first[u.expert + 1] - slot;
+    uint32_t at = panels.now[0].index * PACK_ROWS;
+    struct kern_put put = {
+        .bias = expert_bias(j->m->down_bias, w, u.expert, at),
+        .tile_stride = CPU_TILE_COLS,
+        .out_stride = w->n_rows,
+        .n = MIN(w->n_rows - at, (uint32_t)CPU_TILE_COLS),
+    };
+    for (uint32_t s = 0; s < n; s += CPU_TILE_ROWS) {
+        put.n_rows = MIN(n - s, (uint32_t)CPU_TILE_ROWS);
+        put.tile = backend_cpu_multiply(j->c, thread, &panels, rows, slot + s, put.n_rows);
+        put.out = r->outer + (size_t)(slot + s) * w->n_rows + at;
+        j->c->k->floats->put(&put);
+    }
+}
+
+/* x of this thread's tokens += what their experts said. */
+static void add_slots(const struct moe_job *j, uint32_t thread)
+{
+    const struct cpu_moe_room *r = &j->c->moe;
+    uint32_t n_embd = j->m->down->n_rows;
+    uint32_t first;
+    uint32_t end;
+    share_of(j, thread, &first, &end);
+    for (size_t t = first; t < end; t++) {
+        for (size_t k = t * j->m->n_used; k < (t + 1) * j->m->n_used; k++) {
+            j->c->k->floats->axpy(j->x + t * n_embd, r->outer + (size_t)r->slot[k] * n_embd,
+                                  r->weight[k], n_embd);
+        }
+    }
+}
+
+static void moe_thread(void *ctx, uint32_t thread)
+{
+    struct moe_job *j = ctx;
+    struct kern_rows own[KERN_FORMS];
+    const struct kern_rows *rows = backend_cpu_input_make(j->c, &j->tokens, thread, own);
+    route_units(j, thread, rows);
+    team_barrier(j->c->team);
+    route(j, thread);
+    uint32_t item;
+    struct team_cursor cursor = team_items_begin(&j->inner, thread);
+    while (team_items_next(&cursor, &item)) {
+        inner_unit(j, thread, rows, item, team_items_guess(&cursor));
+    }
+    team_barrier(j->c->team);
+    rows = backend_cpu_input_make(j->c, &j->slots, thread, own);
+    cursor = team_items_begin(&j->outer, thread);
+    while (team_items_next(&cursor, &item)) {
+        outer_unit(j, thread, rows, item, team_items_guess(&cursor));
+    }
+    team_barrier(j->c->team);
+    add_slots(j, thread);
+}
+
 static void moe_tokens(struct cpu *c, float *x, const struct rows_in *in, const struct moe *m,
                        uint32_t n_tokens)
 {
-    struct cpu_moe_room *r = &c->moe;
-    struct moe_job job = {.c = c, .m = m, .out = x, .n_embd = m->router->n_cols};
-    struct rows_in rows = backend_cpu_normed(c, in, job.n_embd, n_tokens);
-    struct linear router = {.w = m->router, .bias = m->router_bias, .out = r->logits};
-    backend_cpu_linear(&c->base, &router, 1, &rows, n_tokens);
-    for (uint32_t t = 0; t < n_tokens; t++) {
-        choose(m, r->logits + (size_t)t * m->n_experts, r->expert + t * m->n_used,
-               r->weight + t * m->n_used);
-    }
-    sort_slots(r, m, n_tokens);
-    backend_cpu_quantise(c, &job.input, m->gate, rows.x, n_tokens, rows.stride);
-    backend_cpu_quantise(c, &job.input, m->up, rows.x, n_tokens, rows.stride);
-    team_for(c->team, count_units(r, m, m->gate->n_rows), run_inner, &job);
-    job.input = (struct cpu_input){0};
-    backend_cpu_quantise(c, &job.input, m->down, r->inner, n_tokens * m->n_used, m->gate->n_rows);
-    team_for(c->team, count_units(r, m, m->down->n_rows), run_outer, &job);
-    backend_cpu_for_rows(c, n_tokens, job.n_embd * m->n_used, add_slots, &job);
+    struct rows_in inner = {.x = c->moe.inner, .stride = m->gate->n_rows};
+    struct moe_job job = {
+        .c = c,
+        .m = m,
+        .tokens = backend_cpu_input(in, m->router->n_cols, n_tokens),
+        .slots = backend_cpu_input(&inner, m->down->n_cols, n_tokens * m->n_used),
+        .x = x,
+        .n_tokens = n_tokens,
+    };
+    backend_cpu_input_want(c, &job.tokens, m->router);
+    backend_cpu_input_want(c, &job.tokens, m->gate);
+    backend_cpu_input_want(c, &job.tokens, m->up);
+    backend_cpu_input_want(c, &job.slots, m->down);
+    team_items_init(&job.router, c->team, (pack_panels_of(m->router->n_rows) + 1) / 2);
+    team_run(c->team, moe_thread, &job);
 }
 
 void backend_cpu_moe(struct backend *b, float *x, const struct rows_in *in, const struct moe *m,
@@ -268,8 +368,9 @@ void backend_cpu_moe(struct backend *b, float *x, const struct rows_in *in, cons
     ASSERT(m->n_used > 0 && m->n_used <= BACKEND_EXPERTS_USED_MAX && m->n_used <= m->n_experts);
     ASSERT(m->n_experts <= c->moe.n_experts && m->gate->n_rows <= c->moe.wide);
     ASSERT(m->down->n_rows == m->router->n_cols && m->gate->n_rows == m->up->n_rows);
+    ASSERT(in->x != x || in->norm.kind != NORM_NONE);
     size_t n_embd = m->router->n_cols;
-    uint32_t step = c->rows_max / m->n_used;
+    uint32_t step = MIN(c->rows_max / m->n_used, c->tokens_max);
     struct rows_in rows = *in;
     for (uint32_t t = 0; t < n_tokens; t += step) {
         rows.x = in->x + (size_t)t * in->stride;

@@ -2,7 +2,6 @@
 #include "engine/cpu/cpu.h"
 
 #include "base/assert.h"
-#include "engine/format/quant.h"
 
 /* ---- embeddings ---- */
 
@@ -18,10 +17,8 @@ static void embed_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
     const struct embed_job *j = ctx;
     UNUSED(thread);
     for (size_t t = first; t < first + n; t++) {
-        const unsigned char *data = j->w->data;
         float *out = j->out + t * j->w->n_cols;
-        data += (uint64_t)(uint32_t)j->tokens[t] * j->w->row_bytes;
-        quant_dequantize(j->w->type, data, out, j->w->n_cols);
+        backend_cpu_weight_row(j->w, (uint32_t)j->tokens[t], out);
         for (uint32_t i = 0; i < j->w->n_cols; i++) {
             out[i] *= j->scale;
         }
@@ -54,19 +51,17 @@ struct norm_job {
     const struct norm *norm;
     float *out;
     const float *in;
-    size_t stride; /* of in */
     uint32_t n_cols;
-    bool add; /* out += norm(in), through the rows of c->normed */
+    bool add; /* out += norm(in), through a row of the thread */
 };
 
 static void norm_rows(void *ctx, uint32_t thread, uint32_t first, uint32_t n)
 {
     const struct norm_job *j = ctx;
-    UNUSED(thread);
     for (size_t r = first; r < first + n; r++) {
         float *out = j->out + r * j->n_cols;
-        float *to = j->add ? j->c->normed + r * j->n_cols : out;
-        backend_cpu_norm_row(j->c, j->norm, to, j->in + r * j->stride, j->n_cols);
+        float *to = j->add ? j->c->threads[thread].line.at : out;
+        backend_cpu_norm_row(j->c, j->norm, to, j->in + r * j->n_cols, j->n_cols);
         if (j->add) {
             j->c->k->floats->add(out, to, j->n_cols);
         }
@@ -77,7 +72,7 @@ void backend_cpu_norm(struct backend *b, float *out, const float *in, const stru
                       uint32_t n_tokens)
 {
     uint32_t n = norm->weight.n;
-    struct norm_job job = {cpu_of(b), norm, out, in, n, n, false};
+    struct norm_job job = {cpu_of(b), norm, out, in, n, false};
     backend_cpu_for_rows(cpu_of(b), n_tokens, n, norm_rows, &job);
 }
 
@@ -86,19 +81,7 @@ void backend_cpu_residual(struct backend *b, float *x, const float *y, const str
 {
     struct cpu *c = cpu_of(b);
     uint32_t n = norm->weight.n;
-    ASSERT(n <= c->n_normed && n_tokens <= c->normed_rows);
-    struct norm_job job = {c, norm, x, y, n, n, true};
+    ASSERT(n * sizeof(float) <= c->threads[0].line.bytes);
+    struct norm_job job = {c, norm, x, y, n, true};
     backend_cpu_for_rows(c, n_tokens, n, norm_rows, &job);
-}
-
-struct rows_in backend_cpu_normed(struct cpu *c, const struct rows_in *in, uint32_t n_cols,
-                                  uint32_t n_rows)
-{
-    if (in->norm.kind == NORM_NONE) {
-        return *in;
-    }
-    ASSERT(n_cols <= c->n_normed && n_rows <= c->normed_rows);
-    struct norm_job job = {c, &in->norm, c->normed, in->x, in->stride, n_cols, false};
-    backend_cpu_for_rows(c, n_rows, n_cols, norm_rows, &job);
-    return (struct rows_in){.x = c->normed, .stride = n_cols};
 }

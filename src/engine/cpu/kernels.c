@@ -13,7 +13,6 @@
 #include "engine/cpu/pack.h"
 
 #define KERN_TABLES(isa)                                                                           \
-    extern const struct kern_linear_table kern_linear_##isa;                                       \
     extern const struct kern_attend_table kern_attend_##isa;                                       \
     extern const struct kern_float_table kern_floats_##isa;
 #define KERN_GEMM_INT(isa)                                                                         \
@@ -70,7 +69,6 @@ static const struct kernels_row kernels_rows[] = {
 #if defined(__x86_64__)
     {kernels_run_avx512bf16,
      {.isa = "avx512bf16",
-      .linear = &kern_linear_avx2,
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
       .gemm_32 = &kern_gemm_32_avx512,
@@ -79,7 +77,6 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_bf16 = &kern_gemm_bf16_avx512bf16}},
     {kernels_run_avx512,
      {.isa = "avx512",
-      .linear = &kern_linear_avx2,
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
       .gemm_32 = &kern_gemm_32_avx512,
@@ -87,7 +84,6 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_float = &kern_gemm_float_avx512}},
     {kernels_run_avx2vnni,
      {.isa = "avx2vnni",
-      .linear = &kern_linear_avx2,
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
       .gemm_32 = &kern_gemm_32_avx2vnni,
@@ -95,7 +91,6 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_float = &kern_gemm_float_avx2}},
     {kernels_run_avx2,
      {.isa = "avx2",
-      .linear = &kern_linear_avx2,
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
       .gemm_32 = &kern_gemm_32_avx2,
@@ -104,7 +99,6 @@ static const struct kernels_row kernels_rows[] = {
 #endif
     {kernels_run_anywhere,
      {.isa = "generic",
-      .linear = &kern_linear_generic,
       .attend = &kern_attend_generic,
       .floats = &kern_floats_generic,
       .gemm_32 = &kern_gemm_32_generic,

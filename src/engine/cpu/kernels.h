@@ -9,10 +9,9 @@
  * of a block (scaled by the integer scale of their run), q those of the activations, both exact:
  *     acc = fmaf(d_w * d_a, (float)Σ w q, acc)           for each block in the order of columns,
  *     acc = fmaf(m_w * d_a, (float)Σ min Σ q, acc)       then, in types that have a minimum.
- * Blocks are of 32 columns (KERN_Q32) or 256 (KERN_Q256). Float weights by rows (kern_tile): lane
- * i mod 8 sums its columns by fmaf in order; ((0+4)+(2+6))+((1+5)+(3+7)) is the sum of the lanes.
- * Float weights in panels (kern_gemm): acc = fmaf(w, x, acc) in the order of columns; BF16 with
- * AVX512-BF16 instead rounds x to BF16 and adds two products at a time, for any number of rows. */
+ * Blocks are of 32 columns (KERN_Q32) or 256 (KERN_Q256). Float weights: acc = fmaf(w, x, acc) in
+ * the order of columns; BF16 with AVX512-BF16 instead rounds x to BF16 and adds two products at a
+ * time, for any number of rows. */
 #ifndef ENGINE_CPU_KERNELS_H
 #define ENGINE_CPU_KERNELS_H
 
@@ -33,8 +32,7 @@ enum kern_form {
 struct kern_rows {
     const float *f32; /* KERN_F32 */
     const int8_t *q8;
-    const int16_t *q16; /* the same values, NULL unless asked for */
-    const float *d;     /* one per block */
+    const float *d; /* one per block */
     /* Sums of q8 over 32 columns (KERN_Q32) or over 16 (KERN_Q256). */
     const int16_t *sums;
     size_t f32_stride, q_stride, d_stride, sums_stride;
@@ -42,40 +40,13 @@ struct kern_rows {
     uint32_t n;            /* rows in the call */
 };
 
-/* One row of floats to int8 blocks. NaN becomes -127, infinities ±127 under an infinite scale. q16
- * may be NULL. n is a multiple of the block. */
-typedef void (*kern_quantise_fn)(const float *in, uint32_t n, int8_t *q8, int16_t *q16, float *d,
-                                 int16_t *sums);
+/* One row of floats to int8 blocks. NaN becomes -127, infinities ±127 under an infinite scale. n is
+ * a multiple of the block. */
+typedef void (*kern_quantise_fn)(const float *in, uint32_t n, int8_t *q8, float *d, int16_t *sums);
 
-/* ---- linear ---- */
+/* ---- linear: rows times packed panels ---- */
 
-/* n_rows rows of a weight, row_bytes apart, unaligned, and where their products go:
- * out[t * out_stride + r] = row r · activations of row t. */
-struct kern_tile {
-    const unsigned char *w;
-    size_t row_bytes;
-    uint32_t n_rows, n_cols;
-    float *out;
-    size_t out_stride;
-};
-
-enum { KERN_TILE_ROWS = 32, KERN_SCRATCH_BYTES = 64 * 1024 };
-
-/* Any number of rows, any number of tokens; best where the weights are read once for few tokens. */
-typedef void (*kern_dot_fn)(const struct kern_tile *tile, const struct kern_rows *a);
-/* For many tokens: unpacks weights into `scratch` (KERN_SCRATCH_BYTES, 64-byte aligned) and uses
- * each for all tokens. At most KERN_TILE_ROWS rows. Needs a->q16. Same bits as dot. */
-typedef void (*kern_tile_gemm_fn)(const struct kern_tile *tile, const struct kern_rows *a,
-                                  void *scratch);
-
-struct kern_linear_type {
-    enum kern_form form;
-    kern_dot_fn dot;
-    kern_tile_gemm_fn gemm;   /* NULL: dot serves every number of tokens */
-    uint32_t gemm_tokens_min; /* from here on gemm is faster */
-};
-
-/* ---- linear over packed panels ---- */
+enum { KERN_SCRATCH_BYTES = 64 * 1024 };
 
 /* One or two panels (pack.h) of 16 outputs each, of one type and width; the two may belong to
  * different weights. For row t of the activations and output i of panel p
@@ -100,20 +71,35 @@ struct kern_gemm_table {
 
 /* ---- tables ---- */
 
-struct kern_linear_table {
-    kern_quantise_fn quantise[KERN_FORMS]; /* KERN_F32: NULL */
-    struct kern_linear_type types[DTYPE_NUMBER_MAX];
+/* A tile of products on its way out: for t < n_rows, i < n,
+ *     y = tile + bias, softcap * tanh(y / softcap) if softcap > 0;   out = y, or out + y. */
+struct kern_put {
+    const float *tile, *bias; /* bias[n] or NULL */
+    float *out;
+    size_t tile_stride, out_stride;
+    uint32_t n_rows, n;
+    float softcap;
+    bool add;
+};
+
+/* out = act(gate + gate_bias, up + up_bias). Relative error below 2e-7 against the exact formula,
+ * but for rounding. Activations without a gate do not use it; it is read all the same. */
+struct kern_act {
+    enum act_kind kind;
+    const float *gate, *up, *gate_bias, *up_bias; /* biases [n] or NULL */
+    float *out;
+    size_t tile_stride, out_stride;
+    uint32_t n_rows, n;
 };
 
 struct kern_float_table {
+    kern_quantise_fn quantise[KERN_FORMS]; /* KERN_F32: NULL */
     void (*rms_norm)(float *out, const float *in, const float *weight, float eps, uint32_t n);
     /* bias may be NULL. Mean and variance in two passes. */
     void (*layer_norm)(float *out, const float *in, const float *weight, const float *bias,
                        float eps, uint32_t n);
-    /* Relative error below 2e-7 against the exact formula, but for rounding. Activations without
-     * a gate do not read it. */
-    void (*activate)(enum act_kind kind, float *out, const float *gate, const float *up,
-                     uint32_t n);
+    void (*put)(const struct kern_put *p);
+    void (*activate)(const struct kern_act *a);
     void (*add)(float *x, const float *y, size_t n);
     void (*axpy)(float *x, const float *y, float scale, uint32_t n); /* x += scale * y */
     float (*dot)(const float *x, const float *y, uint32_t n);
@@ -125,7 +111,6 @@ struct kern_float_table {
 
 struct kernels {
     const char *isa; /* "generic", "avx2", "avx2vnni", "avx512", "avx512bf16" */
-    const struct kern_linear_table *linear;
     const struct kern_attend_table *attend;
     const struct kern_float_table *floats;
     /* Packed weights: blocks of 32, blocks of 256, floats. Use kernels_gemm. */

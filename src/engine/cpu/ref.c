@@ -57,6 +57,12 @@ static void ref_buffer_free(struct backend *b, void *buffer)
     mem_free_pages(buffer);
 }
 
+static uint64_t ref_scratch_bytes(const struct backend *b)
+{
+    const struct ref *r = CONTAINER_OF(b, const struct ref, base);
+    return (r->n_row + r->n_normed + r->n_expert) * sizeof(float) + r->n_scores * sizeof(double);
+}
+
 /* Makes *array at least n items long. */
 static enum rc ref_grow(void **array, size_t *n_have, size_t n, size_t item, struct err *err)
 {
@@ -290,6 +296,7 @@ const struct backend_ops ref_backend_ops = {
     .close = ref_close,
     .buffer_alloc = ref_buffer_alloc,
     .buffer_free = ref_buffer_free,
+    .scratch_bytes = ref_scratch_bytes,
     .weight_prepare = ref_weight_prepare,
     .weight_release = ref_weight_release,
     .kv_alloc = ref_kv_alloc,

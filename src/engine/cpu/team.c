@@ -252,6 +252,7 @@ void team_items_init(struct team_items *items, const struct team *t, uint32_t n_
 {
     ASSERT(n_items < UINT32_MAX - TEAM_THREADS_MAX);
     items->n_items = n_items;
+    items->n_threads = t->n_threads;
     items->n_own = t->n_threads > 1 ? n_items / t->n_threads * 3 / 4 : n_items;
     atomic_store_explicit(&items->next, items->n_own * t->n_threads, memory_order_relaxed);
 }
@@ -269,7 +270,20 @@ bool team_items_next(struct team_cursor *c, uint32_t *item)
         return true;
     }
     *item = atomic_fetch_add_explicit(&c->items->next, 1, memory_order_relaxed);
+    c->at = c->end = *item; /* for the guess */
     return *item < c->items->n_items;
+}
+
+uint32_t team_items_guess(const struct team_cursor *c)
+{
+    if (c->at < c->end) {
+        return c->at;
+    }
+    /* The shared rest, which the threads take in turns. */
+    uint32_t shared = c->items->n_own * c->items->n_threads;
+    uint32_t guess = c->at >= shared ? c->at + c->items->n_threads
+                                     : atomic_load_explicit(&c->items->next, memory_order_relaxed);
+    return guess < c->items->n_items ? guess : TEAM_ITEM_NONE;
 }
 
 struct item_job {

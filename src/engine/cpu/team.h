@@ -16,6 +16,8 @@
 
 enum { TEAM_THREADS_MAX = BACKEND_THREADS_MAX, TEAM_SPIN_NS = 40000 };
 
+#define TEAM_ITEM_NONE UINT32_MAX
+
 struct team;
 
 /* n_threads: 0 = one per usable CPU, at most TEAM_THREADS_MAX. With `pin`, thread i is pinned to
@@ -40,7 +42,7 @@ void team_barrier(struct team *t);
 struct team_items {
     /* private */
     _Atomic uint32_t next ALIGNED(CACHE_LINE_BYTES);
-    uint32_t n_items, n_own;
+    uint32_t n_items, n_own, n_threads;
 };
 
 void team_items_init(struct team_items *items, const struct team *t, uint32_t n_items);
@@ -60,6 +62,8 @@ struct team_cursor {
 struct team_cursor team_items_begin(struct team_items *items, uint32_t thread);
 /* The next item that is this thread's; false when none is left. */
 bool team_items_next(struct team_cursor *c, uint32_t *item);
+/* What this thread will most likely get next, to prefetch it; TEAM_ITEM_NONE at the end. */
+uint32_t team_items_guess(const struct team_cursor *c);
 
 /* fn(ctx, thread, item) once for every item in [0, n_items), in a team_run of its own, shared out
  * as above. */

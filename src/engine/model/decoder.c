@@ -325,6 +325,23 @@ static enum rc alloc_kv(struct decoder *d, const struct decoder_conf *conf, stru
     return d->backend->ops->kv_alloc(d->backend, &shape, &d->kv, err);
 }
 
+/* Before weights are packed: what does not fit is refused, not killed half-way. */
+static enum rc check_memory(const struct decoder *d, uint64_t memory_bytes_max, struct err *err)
+{
+    enum { MIB = 1 << 20 };
+    uint64_t weights = d->weights.n_bytes;
+    uint64_t kv = d->memory.kv_bytes;
+    uint64_t step = d->memory.workspace_bytes;
+    if (memory_bytes_max == 0 || weights + kv + step <= memory_bytes_max) {
+        return RC_OK;
+    }
+    return err_set(err, RC_INVALID,
+                   "weights of %llu MiB, keys and values of %llu MiB and %llu MiB for a step do "
+                   "not fit into the %llu MiB of memory that this process may use",
+                   (unsigned long long)(weights / MIB), (unsigned long long)(kv / MIB),
+                   (unsigned long long)(step / MIB), (unsigned long long)(memory_bytes_max / MIB));
+}
+
 RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder_conf *conf,
                 struct err *err)
 {
@@ -348,14 +365,20 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
         rc = conf->backend->open(&d->backend, &conf->backend_conf, err);
     }
     if (rc == RC_OK) {
-        rc = weights_prepare(&d->weights, d->backend, conf->progress, conf->progress_ctx, err);
-    }
-    if (rc == RC_OK) {
-        d->memory.weight_bytes = d->weights.resident_bytes;
         rc = alloc_buffers(d, err);
     }
     if (rc == RC_OK) {
         rc = alloc_kv(d, conf, err);
+    }
+    if (rc == RC_OK) {
+        rc = check_memory(d, conf->memory_bytes_max, err);
+    }
+    if (rc == RC_OK) {
+        rc = weights_prepare(&d->weights, d->backend, conf->progress, conf->progress_ctx, err);
+    }
+    if (rc == RC_OK) {
+        d->memory.weight_bytes = d->weights.resident_bytes;
+        d->memory.workspace_bytes += d->backend->ops->scratch_bytes(d->backend);
     }
     if (rc != RC_OK) {
         decoder_close(d);

@@ -211,14 +211,27 @@ struct binder {
     uint64_t type_bytes[DTYPE_NUMBER_MAX];
 };
 
-/* Memory that lives as long as the weights; NULL when there is none. */
+/* Memory that lives as long as the weights, or until all matrices in it are packed; NULL when
+ * there is none. */
 static void *own(struct weights *w, size_t bytes)
 {
     void *memory = mem_try_aligned(CACHE_LINE_BYTES, bytes);
     if (memory != NULL) {
-        w->owned[w->n_owned++] = memory;
+        w->owned[w->n_owned++] = (struct weights_owned){memory, bytes, 0};
     }
     return memory;
+}
+
+/* The memory of ours that `at` points into, or NULL. */
+static struct weights_owned *owner_of(const struct weights *w, const unsigned char *at)
+{
+    for (uint32_t i = 0; i < w->n_owned; i++) {
+        struct weights_owned *o = &w->owned[i];
+        if (o->at != NULL && at >= o->at && at < o->at + o->bytes) {
+            return o;
+        }
+    }
+    return NULL;
 }
 
 /* The tensor's bytes: mapped, or read into memory of ours. */
@@ -377,6 +390,7 @@ static enum rc bind_all(struct binder *b)
         return err_set(b->err, RC_CORRUPT, "%s: only one of rope_factors_long and _short",
                        gguf_name(b->g));
     }
+    b->w->token_embd.single_rows = b->w->output.data != NULL;
     return refuse_strangers(b);
 }
 
@@ -423,10 +437,20 @@ static enum rc release_one(struct walk *k, struct weight *w, struct err *err)
     return RC_OK;
 }
 
-/* The file's copy of a weight that was packed need not stay in memory. */
-static void drop_mapped(const struct weights *all, const struct weight *w, uint64_t n_bytes)
+/* The file's copy of a weight that was packed need not stay in memory; ours of a file that cannot
+ * be mapped goes when all matrices in it are packed. */
+static void drop_source(const struct weights *all, const struct weight *w, uint64_t n_bytes)
 {
     const unsigned char *data = w->data;
+    struct weights_owned *o = owner_of(all, data);
+    if (o != NULL) {
+        o->packed_bytes += n_bytes;
+        if (o->packed_bytes == o->bytes) {
+            mem_free(o->at);
+            o->at = NULL;
+        }
+        return;
+    }
     for (uint32_t i = 0; i < all->n_sources; i++) {
         struct weight_source *src = all->sources[i];
         if (src != NULL && src->drop != NULL && src->map != NULL && data >= src->map &&
@@ -447,7 +471,7 @@ static enum rc prepare_one(struct walk *k, struct weight *w, struct err *err)
     if (w->packed != NULL) {
         all->resident_bytes += w->packed_bytes;
         all->resident_bytes -= n_bytes;
-        drop_mapped(all, w, n_bytes);
+        drop_source(all, w, n_bytes);
     }
     k->done_bytes += n_bytes;
     if (k->progress != NULL) {
@@ -508,7 +532,7 @@ void weights_deinit(struct weights *w)
         w->backend = NULL;
     }
     for (uint32_t i = 0; i < w->n_owned; i++) {
-        mem_free(w->owned[i]);
+        mem_free(w->owned[i].at);
     }
     mem_free(w->owned);
     mem_free(w->layers);

@@ -43,7 +43,10 @@ struct weights {
     enum dtype main_type;    /* the type that holds most bytes */
     /* private */
     uint32_t n_layers;
-    void **owned; /* vectors, and matrices that could not be mapped */
+    struct weights_owned {
+        unsigned char *at; /* NULL once given back */
+        uint64_t bytes, packed_bytes;
+    } * owned; /* vectors, and matrices that could not be mapped */
     uint32_t n_owned;
     struct backend *backend; /* NULL until weights_prepare */
     struct weight_source *sources[WEIGHT_SOURCES_MAX];

@@ -30,7 +30,8 @@ struct weight {
     uint32_t n_cols, n_rows, n_experts;
     uint64_t row_bytes;
     void *packed;          /* the backend's, NULL when it uses data as it lies */
-    uint64_t packed_bytes; /* of *packed; what data maps is then dropped, but stays readable */
+    uint64_t packed_bytes; /* of *packed; data is then dropped and must not be read */
+    bool single_rows;      /* only embed reads it: no use in packing it */
 };
 
 /* A vector of floats in ordinary memory (norm weights, biases, rope factors); NULL when absent. */
@@ -171,6 +172,8 @@ struct backend_ops {
     /* Zeroed, 64-byte aligned; NULL when there is no memory. */
     void *(*buffer_alloc)(struct backend *b, size_t bytes);
     void (*buffer_free)(struct backend *b, void *buffer);
+    /* What the backend holds beside buffers, weights and pages. Grows until all are prepared. */
+    uint64_t (*scratch_bytes)(const struct backend *b);
     /* Called once per weight at load; may set w->packed, or do nothing. */
     enum rc (*weight_prepare)(struct backend *b, struct weight *w, struct err *err);
     /* Also called for weights that were never prepared (w->packed is NULL then). */

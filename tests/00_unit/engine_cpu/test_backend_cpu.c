@@ -205,8 +205,8 @@ static void check_activation(struct pair *p, enum act_kind kind, uint32_t n)
     for (size_t i = 0; i < 2 * (size_t)n; i++) {
         values[i] *= i % 9 == 0 ? 100.0f : 9.0f;
     }
-    struct weight w[2] = {{values, DTYPE_F32, 1, n, 1, sizeof(float), NULL, 0},
-                          {values + n, DTYPE_F32, 1, n, 1, sizeof(float), NULL, 0}};
+    struct weight w[2] = {{values, DTYPE_F32, 1, n, 1, sizeof(float), NULL, 0, false},
+                          {values + n, DTYPE_F32, 1, n, 1, sizeof(float), NULL, 0, false}};
     for (int i = 0; i < 2; i++) {
         assert_int_equal(p->ref->ops->weight_prepare(p->ref, &w[i], NULL), RC_OK);
         assert_int_equal(p->cpu->ops->weight_prepare(p->cpu, &w[i], NULL), RC_OK);

@@ -244,7 +244,7 @@ static struct input make_input(enum kern_form form, uint32_t n_cols, struct rng 
                                  .n = ROWS_MAX};
     const struct kernels *k = kernels_choose("generic");
     for (size_t i = 0; i < ROWS_MAX; i++) {
-        k->linear->quantise[form](in.f32 + i * n_cols, n_cols, in.q8 + i * n_cols, NULL,
+        k->floats->quantise[form](in.f32 + i * n_cols, n_cols, in.q8 + i * n_cols,
                                   in.d + i * n_cols, in.sums + i * n_cols);
     }
     return in;

@@ -1,4 +1,5 @@
-/* floats.c: norms, activations, rotations and sums of rows of floats. */
+/* floats.c: norms, activations, rotations and sums of rows of floats, and their way to int8. */
+#include "engine/cpu/kernels/quantise.h"
 #include "engine/cpu/kernels/vec.h"
 
 #include <math.h>
@@ -111,36 +112,78 @@ KERN_INLINE f8 act(enum act_kind kind, f8 g, f8 u)
     }
 }
 
-KERN_INLINE void act_row(enum act_kind kind, float *out, const float *gate, const float *up,
-                         uint32_t n)
+/* ---- tiles on their way out ---- */
+
+KERN_INLINE f8 load_some(const float *at, uint32_t n)
 {
-    uint32_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        f8_store(out + i, act(kind, f8_load(gate + i), f8_load(up + i)));
-    }
-    if (i < n) {
-        f8 y = act(kind, f8_load_part(gate + i, n - i), f8_load_part(up + i, n - i));
-        memcpy(out + i, &y, (n - i) * sizeof(float));
+    return n >= 8 ? f8_load(at) : f8_load_part(at, n);
+}
+
+KERN_INLINE void store_some(float *to, f8 v, uint32_t n)
+{
+    if (n >= 8) {
+        f8_store(to, v);
+    } else {
+        memcpy(to, &v, n * sizeof(float));
     }
 }
 
-static void activate(enum act_kind kind, float *out, const float *gate, const float *up, uint32_t n)
+/* softcap * tanh(x / softcap); tanh(z) = 1 - 2 / (1 + e^(2 z)), absolute error below 2e-7. */
+KERN_INLINE f8 soft_capped(f8 x, float softcap)
 {
-    switch (kind) {
+    f8 e = f8_exp(f8_all(2.0f) * x / f8_all(softcap));
+    return f8_all(softcap) * (f8_all(1.0f) - f8_all(2.0f) / (f8_all(1.0f) + e));
+}
+
+static void put(const struct kern_put *p)
+{
+    for (size_t t = 0; t < p->n_rows; t++) {
+        const float *tile = p->tile + t * p->tile_stride;
+        float *out = p->out + t * p->out_stride;
+        for (uint32_t i = 0; i < p->n; i += 8) {
+            uint32_t n = p->n - i;
+            f8 y = load_some(tile + i, n);
+            y = p->bias != NULL ? y + load_some(p->bias + i, n) : y;
+            y = p->softcap > 0 ? soft_capped(y, p->softcap) : y;
+            y = p->add ? load_some(out + i, n) + y : y;
+            store_some(out + i, y, n);
+        }
+    }
+}
+
+KERN_INLINE void act_rows(enum act_kind kind, const struct kern_act *a)
+{
+    for (size_t t = 0; t < a->n_rows; t++) {
+        const float *gate = a->gate + t * a->tile_stride;
+        const float *up = a->up + t * a->tile_stride;
+        for (uint32_t i = 0; i < a->n; i += 8) {
+            uint32_t n = a->n - i;
+            f8 g = load_some(gate + i, n);
+            f8 u = load_some(up + i, n);
+            g = a->gate_bias != NULL ? g + load_some(a->gate_bias + i, n) : g;
+            u = a->up_bias != NULL ? u + load_some(a->up_bias + i, n) : u;
+            store_some(a->out + t * a->out_stride + i, act(kind, g, u), n);
+        }
+    }
+}
+
+static void activate(const struct kern_act *a)
+{
+    switch (a->kind) {
     case ACT_SILU_MUL:
-        act_row(ACT_SILU_MUL, out, gate, up, n);
+        act_rows(ACT_SILU_MUL, a);
         break;
     case ACT_GELU_MUL:
-        act_row(ACT_GELU_MUL, out, gate, up, n);
+        act_rows(ACT_GELU_MUL, a);
         break;
     case ACT_OAI_MUL:
-        act_row(ACT_OAI_MUL, out, gate, up, n);
+        act_rows(ACT_OAI_MUL, a);
         break;
     case ACT_GELU:
-        act_row(ACT_GELU, out, up, up, n);
+        act_rows(ACT_GELU, a);
         break;
     case ACT_GELU_ERF:
-        act_row(ACT_GELU_ERF, out, up, up, n);
+        act_rows(ACT_GELU_ERF, a);
         break;
     case ACT_KINDS:
         break;
@@ -216,8 +259,10 @@ static uint64_t stream(const unsigned char *at, size_t n)
 
 extern const struct kern_float_table KERN_NAME(kern_floats);
 const struct kern_float_table KERN_NAME(kern_floats) = {
+    .quantise = {[KERN_Q32] = quantise_row_32, [KERN_Q256] = quantise_row_256},
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
+    .put = put,
     .activate = activate,
     .add = add,
     .axpy = axpy,

@@ -6,7 +6,7 @@
 
 #define KERN_PASTE(name, isa)  name##_##isa
 #define KERN_EXPAND(name, isa) KERN_PASTE(name, isa)
-/* KERN_NAME(kern_linear) is kern_linear_avx2 in the objects for AVX2. */
+/* KERN_NAME(kern_floats) is kern_floats_avx2 in the objects for AVX2. */
 #define KERN_NAME(name) KERN_EXPAND(name, ISA)
 
 #define KERN_INLINE static inline __attribute__((always_inline))

@@ -41,13 +41,6 @@ KERN_INLINE float quantise_max(const float *in, uint32_t n)
     return f8_max_of(max);
 }
 
-KERN_INLINE void quantise_widen(const int8_t *q8, int16_t *q16, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        q16[i] = q8[i];
-    }
-}
-
 /* ---- eight blocks of 32 columns ---- */
 
 #if defined(__AVX2__)
@@ -167,8 +160,7 @@ KERN_INLINE void quantise_1_of_256(const float *in, int8_t *q8, float *d, int16_
 
 /* ---- rows ---- */
 
-static void quantise_row_32(const float *in, uint32_t n, int8_t *q8, int16_t *q16, float *d,
-                            int16_t *sums)
+static void quantise_row_32(const float *in, uint32_t n, int8_t *q8, float *d, int16_t *sums)
 {
     uint32_t i = 0;
 #if defined(__AVX2__)
@@ -183,19 +175,12 @@ static void quantise_row_32(const float *in, uint32_t n, int8_t *q8, int16_t *q1
         d[i / 32] = max / 127.0f;
         sums[i / 32] = (int16_t)(half[0] + half[1]);
     }
-    if (q16 != NULL) {
-        quantise_widen(q8, q16, n);
-    }
 }
 
-static void quantise_row_256(const float *in, uint32_t n, int8_t *q8, int16_t *q16, float *d,
-                             int16_t *sums)
+static void quantise_row_256(const float *in, uint32_t n, int8_t *q8, float *d, int16_t *sums)
 {
     for (uint32_t i = 0; i < n; i += 256) {
         quantise_1_of_256(in + i, q8 + i, d + i / 256, sums + i / 16);
-    }
-    if (q16 != NULL) {
-        quantise_widen(q8, q16, n);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "cli/model_path.h"
+#include "device/device.h"
 #include "engine/cpu/stream.h"
 #include "engine/format/gguf.h"
 
@@ -134,6 +135,7 @@ static enum rc bench_open_engine(struct bench *b, const char *model, struct err 
     }
     bench_step_bytes(b, g);
     gguf_close(g);
+    b->conf.memory_bytes_max = device_cpu_memory_bytes();
     rc = engine_open(&b->engine, sources, n_sources, &b->conf, err);
     if (rc == RC_OK && engine_info(b->engine)->kind != ENGINE_GENERATOR) {
         rc = err_set(err, RC_UNSUPPORTED,

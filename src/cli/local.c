@@ -9,6 +9,7 @@
 
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "device/device.h"
 #include "cli/model_path.h"
 #include "server/step.h"
 
@@ -116,6 +117,7 @@ static enum rc local_load(struct local *l, const char *path, const struct engine
         return rc;
     }
     struct engine_conf with_progress = *conf;
+    with_progress.memory_bytes_max = device_cpu_memory_bytes();
     if (isatty(STDERR_FILENO)) {
         with_progress.progress = local_progress;
     }

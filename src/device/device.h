@@ -24,6 +24,8 @@ struct device; /* opaque */
 
 /* The processor. `root` is where /proc and /sys/fs/cgroup are found: "" but in tests. */
 RC device_cpu_open(struct device **out, const char *root, struct err *err);
+/* Memory that this process may use, of this machine; 0 when the system does not tell. */
+uint64_t device_cpu_memory_bytes(void);
 /* NULL is allowed. */
 void device_close(struct device *d);
 const struct device_info *device_info(const struct device *d);

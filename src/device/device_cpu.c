@@ -149,6 +149,14 @@ enum rc device_cpu_open(struct device **out, const char *root, struct err *err)
     return RC_OK;
 }
 
+uint64_t device_cpu_memory_bytes(void)
+{
+    struct device *d = NULL;
+    uint64_t bytes = device_cpu_open(&d, "", NULL) == RC_OK ? d->info.memory_total_bytes : 0;
+    device_close(d);
+    return bytes;
+}
+
 void device_close(struct device *d)
 {
     mem_free(d);

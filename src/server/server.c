@@ -245,6 +245,7 @@ static enum rc server_load_model(struct server *s, uint32_t idx, struct err *err
     struct engine_conf conf = s->conf.engine;
     conf.progress = server_progress;
     conf.progress_ctx = s;
+    conf.memory_bytes_max = device_cpu_memory_bytes();
     if (conf.kv_pages == 0) {
         /* Enough for one sequence of the longest context, and for several usual ones. */
         uint32_t context = conf.context_tokens != 0 ? conf.context_tokens : ENGINE_CONTEXT_DEFAULT;

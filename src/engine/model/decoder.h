@@ -19,7 +19,7 @@ struct decoder_conf {
     uint32_t context_tokens;
     uint32_t kv_pages;
     enum dtype kv_type;
-    uint64_t memory_bytes_max; /* refuse to need more; 0 = do not look */
+    uint64_t memory_bytes_max;    /* refuse to need more; 0 = do not look */
     weights_progress_fn progress; /* may be NULL */
     void *progress_ctx;
 };

@@ -214,8 +214,8 @@ struct backend {
     const struct backend_ops *ops;
 };
 
-/* Whether keys and values can be kept in a type: F32, F16, BF16, and Q8_0, which here means codes of
- * 8 bits with one float scale (max |x| / 127) per position and head ("q8"). */
+/* Whether keys and values can be kept in a type: F32, F16, BF16, and Q8_0, which here means codes
+ * of 8 bits with one float scale (max |x| / 127) per position and head ("q8"). */
 bool backend_kv_type(enum dtype type);
 /* By that name, case ignored; false when there is no such type. */
 MUST_CHECK bool backend_kv_type_parse(struct str name, enum dtype *out);

@@ -1,9 +1,9 @@
 /* panel_avx2.h: quantised panels times rows of activations, for AVX2 and AVX2-VNNI.
  *
  * A tile is one panel's chunk of 256 columns times up to AVX2_ROWS rows: sums of sixteen outputs in
- * two registers per row, no shuffles and no sums across a register. Few rows (one tile) read the
- * codes straight from the panel, which streams from memory once; many rows unpack each chunk into
- * the first-level cache and use it for all tiles, with the float sums in `out` between chunks. */
+ * two registers per row, no shuffles and no sums across a register. Few rows read the codes
+ * straight from the panel, which streams from memory once; many rows unpack each chunk into the
+ * first-level cache and use it for all tiles, with the float sums in `out` between chunks. */
 #ifndef ENGINE_CPU_KERNELS_PANEL_AVX2_H
 #define ENGINE_CPU_KERNELS_PANEL_AVX2_H
 
@@ -242,7 +242,7 @@ KERN_INLINE void avx2_prefetch(enum dtype type, const struct avx2_source *s, uin
 {
     const struct pack_layout l = pack_layouts[type];
     const uint32_t bytes = (uint32_t)pack_chunk_bytes(l, 8) / 8;
-    for (uint32_t at = 0; at < bytes; at += CACHE_LINE_BYTES) {
+    for (uint32_t at = 0; s->ahead != NULL && at < bytes; at += CACHE_LINE_BYTES) {
         _mm_prefetch(s->ahead + (size_t)b * bytes + at, _MM_HINT_T0);
     }
 }
@@ -359,19 +359,30 @@ KERN_INLINE void avx2_tile(enum dtype type, struct avx2_shape shape, const struc
     }
 }
 
-/* A tile's height is a constant of its code. Few rows: codes come from the panel. */
+/* Rows up to which codes are taken from the panel by every tile: above, unpacking them once is
+ * cheaper. Codes of 16 bits take more memory than they save until many tiles share them. */
+KERN_INLINE uint32_t avx2_few_max(enum dtype type)
+{
+    return avx2_type(type).wide ? 16 : AVX2_ROWS;
+}
+
+/* A tile's height is a constant of its code. */
 KERN_INLINE void avx2_few(enum dtype type, const struct kern_gemm *g, const struct kern_rows *a,
-                          uint32_t col, const struct avx2_source *s, uint32_t n_panels)
+                          uint32_t col, struct avx2_source s[2], uint32_t n_panels)
 {
     const struct avx2_shape one = {1, true}, two = {2, true}, three = {3, true}, four = {4, true};
-    if (a->n == 1) {
-        avx2_tile(type, one, g, a, 0, 1, col, s, n_panels);
-    } else if (a->n == 2) {
-        avx2_tile(type, two, g, a, 0, 2, col, s, n_panels);
-    } else if (a->n == 3 && avx2_is_common(type)) {
-        avx2_tile(type, three, g, a, 0, 3, col, s, n_panels);
-    } else {
-        avx2_tile(type, four, g, a, 0, a->n, col, s, n_panels);
+    for (uint32_t t = 0, n; t < a->n; t += n) {
+        n = panel_tile_rows(a->n, t, AVX2_ROWS);
+        if (n == 1) {
+            avx2_tile(type, one, g, a, t, 1, col, s, n_panels);
+        } else if (n == 2) {
+            avx2_tile(type, two, g, a, t, 2, col, s, n_panels);
+        } else if (n == 3 && avx2_is_common(type)) {
+            avx2_tile(type, three, g, a, t, 3, col, s, n_panels);
+        } else {
+            avx2_tile(type, four, g, a, t, n, col, s, n_panels);
+        }
+        s[0].ahead = s[1].ahead = NULL; /* the first tile has seen to it */
     }
 }
 
@@ -413,7 +424,7 @@ KERN_INLINE void avx2_gemm(enum dtype type, const struct kern_gemm *g, const str
 {
     const size_t chunk_bytes = pack_chunk_bytes(pack_layouts[type], 8);
     const uint32_t n_panels = g->panel[1] != NULL ? 2 : 1;
-    const bool few = a->n <= AVX2_ROWS;
+    const bool few = a->n <= avx2_few_max(type);
     struct avx2_chunk *c = g->scratch;
     for (uint32_t p = 0; p < n_panels; p++) {
         for (uint32_t t = 0; t < a->n; t++) {

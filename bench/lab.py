@@ -89,7 +89,8 @@ class Ours:
         self.program, self.threads, self.scratch = program, threads, scratch
         self.version = run([program, "version"]).split()[-1]
         head = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        self.commit = head.stdout.strip()
+        here = os.path.realpath(program) == os.path.realpath(os.path.join(ROOT, "build", "bud"))
+        self.commit = head.stdout.strip() if here else "unknown"
 
     def bench(self, model, *words):
         """The rows of `bud bench`, one round."""

@@ -55,6 +55,7 @@ static inline void rig_open_conf(struct rig *r, const char *path, uint32_t kv_pa
                                       .kv_type = DTYPE_F16};
     assert_int_equal(engine_open(&engine, sources, n, &engine_conf, &err), RC_OK);
     conf.clock = conf.clock != NULL ? conf.clock : clock_system();
+    conf.waiting_ms_max = 3600000; /* sanitizers make the engine slow: nobody is refused for it */
     conf.wake = rig_wake;
     conf.wake_ctx = r;
     assert_int_equal(step_create(&r->step, &conf, &err), RC_OK);

@@ -11,8 +11,13 @@
 
 #define TINY_PATH "tests/golden/models/llama.gguf"
 
+#if defined(__SANITIZE_THREAD__)
+enum { SOAK_DEFAULT = 300 };
+#else
+enum { SOAK_DEFAULT = 1200 };
+#endif
+
 enum {
-    SOAK_DEFAULT = 1200,
     SOAK_IN_FLIGHT = 48,
     SOAK_PROMPT_MAX = 120,
     SOAK_MEMORY_BYTES_MAX = 64 * 1024, /* more at the end than half way */

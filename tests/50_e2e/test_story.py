@@ -9,7 +9,7 @@ import pytest
 from budlib import MODEL, ROOT
 
 # Of the 20 held-out prompts, this many stories must have every word asked for.
-BAR = 16
+BAR = 18
 with open(os.path.join(ROOT, "models", "train", "heldout.json"), encoding="utf-8") as f:
     HELD_OUT = json.load(f)
 
@@ -53,5 +53,6 @@ def test_stories_are_english_and_differ(stories):
         assert re.fullmatch(r"[A-Za-z0-9\s.,!?'\"“”‘’:;–—-]+", text), text
         said = [s.strip() for s in re.split(r"(?<=[.!?])\s+", text) if len(s.split()) > 4]
         assert len(set(said)) > 0.9 * len(said), text
-        common = {"the", "a", "and", "to", "was", "he", "she", "it", "of", "in", "had", "that", "his", "her"}
+        common = {"the", "a", "and", "to", "was", "he", "she", "it", "of", "in", "had", "that", "his", "her",
+                  "for", "but", "as", "by", "you", "we", "this", "they", "said", "have", "been", "until", "is"}
         assert sum(w.lower().strip('.,!?"') in common for w in words) > 0.2 * len(words), text

@@ -3,8 +3,8 @@
  * A set is one row below: each table from the objects of its own instruction set, or from those of
  * a lesser one where it gains nothing (mk/isa.mk compiles the same files). A set joins the rows
  * only once tests/00_unit/engine_cpu/test_panels.c has passed on it, on a machine or under
- * tools/emulate, or, for instructions that no emulator has, written out in C (test_panel_bf16.c).
- */
+ * tools/emulate. AVX512-BF16, whose rounding no emulator at hand shows, has passed with its
+ * instructions written out in C (test_panel_bf16.c): it is there for who asks for it. */
 #include "engine/cpu/kernels.h"
 
 #include <string.h>
@@ -61,6 +61,7 @@ static bool kernels_run_avx2vnni(const struct cpu_features *f)
 
 struct kernels_row {
     bool (*runs)(const struct cpu_features *f);
+    bool on_request; /* never chosen unnamed */
     struct kernels set;
 };
 
@@ -68,6 +69,7 @@ struct kernels_row {
 static const struct kernels_row kernels_rows[] = {
 #if defined(__x86_64__)
     {kernels_run_avx512bf16,
+     true,
      {.isa = "avx512bf16",
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
@@ -76,6 +78,7 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_float = &kern_gemm_float_avx512,
       .gemm_bf16 = &kern_gemm_bf16_avx512bf16}},
     {kernels_run_avx512,
+     false,
      {.isa = "avx512",
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
@@ -83,6 +86,7 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_k = &kern_gemm_k_avx512,
       .gemm_float = &kern_gemm_float_avx512}},
     {kernels_run_avx2vnni,
+     false,
      {.isa = "avx2vnni",
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
@@ -90,6 +94,7 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_k = &kern_gemm_k_avx2vnni,
       .gemm_float = &kern_gemm_float_avx2}},
     {kernels_run_avx2,
+     false,
      {.isa = "avx2",
       .attend = &kern_attend_avx2,
       .floats = &kern_floats_avx2,
@@ -98,6 +103,7 @@ static const struct kernels_row kernels_rows[] = {
       .gemm_float = &kern_gemm_float_avx2}},
 #endif
     {kernels_run_anywhere,
+     false,
      {.isa = "generic",
       .attend = &kern_attend_generic,
       .floats = &kern_floats_generic,
@@ -110,7 +116,8 @@ const struct kernels *kernels_choose(const char *isa)
 {
     for (size_t i = 0; i < ARRAY_LEN(kernels_rows); i++) {
         const struct kernels_row *row = &kernels_rows[i];
-        if ((isa == NULL || strcmp(isa, row->set.isa) == 0) && row->runs(cpu_features())) {
+        bool meant = isa == NULL ? !row->on_request : strcmp(isa, row->set.isa) == 0;
+        if (meant && row->runs(cpu_features())) {
             return &row->set;
         }
     }

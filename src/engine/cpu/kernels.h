@@ -110,7 +110,7 @@ struct kern_float_table {
 };
 
 struct kernels {
-    const char *isa; /* "generic", "avx2", "avx2vnni", "avx512", "avx512bf16" */
+    const char *isa; /* "generic", "avx2", "avx2vnni", "avx512", "avx512bf16" (on request) */
     const struct kern_attend_table *attend;
     const struct kern_float_table *floats;
     /* Packed weights: blocks of 32, blocks of 256, floats. Use kernels_gemm. */

@@ -60,7 +60,7 @@ def test_more_streams_than_the_batch():
 
 def test_table():
     lines = bench("-p", "8", "-n", "2", "-r", "1", "--backend", "ref", "--kv-type", "f32").splitlines()
-    assert "KV F32, backend ref" in lines[0] and lines[1].split()[:5] == ["what", "streams", "depth", "tokens", "tokens/s"]
+    assert "KV f32, backend ref" in lines[0] and lines[1].split()[:5] == ["what", "streams", "depth", "tokens", "tokens/s"]
     assert [line.split()[0] for line in lines[2:]] == ["prompt", "generate"]
     assert lines[3].endswith("%") and "GB/s" in lines[3] and "GB/s" not in lines[2]
 

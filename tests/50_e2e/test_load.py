@@ -83,7 +83,7 @@ def test_seconds_end_it(served):
 
 
 def test_table(served):
-    run = load(served.url, "-n", "2", "--max-tokens", "3", env={"OPENAI_API_KEY": served.key})
+    run = load(served.url, "-n", "2", "--max-tokens", "40", env={"OPENAI_API_KEY": served.key})
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert MODEL in lines[0] and "closed loop of 1 clients" in lines[0]

@@ -43,8 +43,8 @@ def test_unknown_model(client):
 
 
 def test_unknown_route(client):
-    e = refused(openai.NotFoundError, client.embeddings.create, model=MODEL, input="x")
-    assert e.code == "not_found" and "/v1/embeddings" in e.message
+    e = refused(openai.NotFoundError, client.moderations.create, input="x")
+    assert e.code == "not_found" and "/v1/moderations" in e.message
 
 
 def test_unknown_member(client):

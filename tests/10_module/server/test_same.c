@@ -42,7 +42,7 @@ static struct job_params ask(uint32_t i, struct str *stop)
     s->ignore_eos = i % 6 != 5;
     s->min_tokens = i % 7 == 6 ? 10 : 0;
     if (i % 3 == 2) {
-        *stop = i % 2 == 0 ? STR_LIT("ed to") : STR_LIT("three.");
+        *stop = i % 2 == 0 ? STR_LIT("ed to") : STR_LIT("er ");
         p.stops = stop;
         p.n_stops = 1;
     }

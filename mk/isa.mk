@@ -23,10 +23,13 @@ endif
 ISA_OPT   := $(if $(filter -O2,$(OPT)),-O3,-Wno-error) -Wno-psabi
 ISA_OBJ   := $(foreach isa,$(ISA_NAMES),$(ISA_FILES_$(isa):src/%.c=$(BUILD)/obj/%.$(isa).o))
 
+# Sets that the sanitizers instrument: doing so to all of them takes minutes of compiling each.
+ISA_SANITIZED ?= generic avx2
+
 define isa_rule
 $(BUILD)/obj/engine/cpu/kernels/%.$(1).o: src/engine/cpu/kernels/%.c
 	@mkdir -p $$(@D)
 	@echo '  CC  $$< ($(1))'
-	@$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(ISA_OPT) $$(ISA_FLAGS_$(1)) -DISA=$(1) -MMD -MP -c $$< -o $$@
+	@$$(CC) $$(CPPFLAGS) $$(if $$(filter $(1),$$(ISA_SANITIZED)),$$(CFLAGS),$$(filter-out $$(SAN),$$(CFLAGS))) $$(ISA_OPT) $$(ISA_FLAGS_$(1)) -DISA=$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach isa,$(ISA_NAMES),$(eval $(call isa_rule,$(isa))))

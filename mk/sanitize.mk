@@ -15,7 +15,7 @@ tsan: ## threaded modules under TSan
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/tsan OPT=-O1 SAN="$(TSAN_FLAGS)" $(TSAN_TESTS:%=build/tsan/tests/%)
 	@tools/run_unit build/tsan/tests $(TSAN_TESTS)
 fuzz-build:
-	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang-14 OPT=-O1 \
+	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang-14 OPT=-O1 ISA_SANITIZED= \
 	  SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DBUD_DEBUG" fuzz-bins
 fuzz-bins: $(FUZZ_BIN)
 $(BUILD)/bin/%: fuzz/%.c $(LIB)

@@ -18,6 +18,7 @@ enum { WIDE_GROUP = 16, WIDE_VECS = WIDE_GROUP / WIDE }; /* vectors that hold 16
 
 typedef float wide __attribute__((vector_size(WIDE * sizeof(float))));
 typedef int32_t wide_int __attribute__((vector_size(WIDE * sizeof(int32_t))));
+typedef uint32_t wide_bits __attribute__((vector_size(WIDE * sizeof(uint32_t))));
 
 KERN_INLINE wide wide_all(float x)
 {
@@ -123,8 +124,8 @@ KERN_INLINE wide wide_exp2(wide x)
     p = wide_fma(p, r, wide_all(0x1.ebfa4ep-3f));
     p = wide_fma(p, r, wide_all(0x1.62e39ep-1f));
     p = wide_fma(p, r, wide_all(1.0f));
-    wide_int n = (wide_int)shifted << 23; /* the bits above n fall off */
-    return wide_keep((wide)((wide_int)p + n), x, wide_all(-126.0f));
+    wide_bits n = (wide_bits)shifted << 23; /* the bits above n fall off */
+    return wide_keep((wide)((wide_bits)p + n), x, wide_all(-126.0f));
 }
 
 /* One value through the same steps. */

@@ -36,10 +36,11 @@ def refused(url, *words, **kwargs):
 # ---- against our own server ----
 
 
-def check_times(t):
+def check_times(t, least=0.0):
+    """Quantiles in order. Two tokens that one read brings are no time apart, so a gap may be nothing."""
     assert set(t) == TIMES
     if t["n"] > 0:
-        assert 0 < t["p50"] <= t["p90"] <= t["p99"] <= t["max"] and t["mean"] <= t["max"]
+        assert least <= t["p50"] <= t["p90"] <= t["p99"] <= t["max"] and t["mean"] <= t["max"]
 
 
 def test_closed_loop(served):
@@ -48,8 +49,10 @@ def test_closed_loop(served):
     assert d["ok"] == 12 and d["failed"] == 0 and d["errors"] == [] and not d["interrupted"]
     assert d["tokens_told"] and d["prompt_tokens"] >= 12 * 20 and 12 <= d["completion_tokens"] <= 12 * 8
     assert d["ttft_ms"]["n"] == d["latency_ms"]["n"] == 12 and d["gap_ms"]["n"] <= 12 * 7
-    for name in ("ttft_ms", "gap_ms", "latency_ms", "generator_late_ms"):
+    for name in ("gap_ms", "generator_late_ms"):
         check_times(d[name])
+    for name in ("ttft_ms", "latency_ms"):
+        check_times(d[name], least=0.001)
     assert d["ttft_ms"]["max"] <= d["latency_ms"]["max"] <= d["wall_s"] * 1000
     assert abs(d["tokens_per_s"] * d["wall_s"] - d["completion_tokens"]) < 0.01
     assert 0 < d["generator_cores"] < 1

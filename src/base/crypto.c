@@ -265,3 +265,28 @@ void crypto_base64url(const void *bytes, size_t n, char *out)
     }
     *out = '\0';
 }
+
+static int crypto_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool crypto_unhex(struct str text, void *out, size_t n)
+{
+    unsigned char *at = out;
+    if (text.len != 2 * n) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int high = crypto_hex_digit(text.ptr[2 * i]), low = crypto_hex_digit(text.ptr[2 * i + 1]);
+        if (high < 0 || low < 0) {
+            return false;
+        }
+        at[i] = (unsigned char)(high * 16 + low);
+    }
+    return true;
+}

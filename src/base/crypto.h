@@ -64,6 +64,8 @@ RC crypto_open(const unsigned char key[CRYPTO_KEY_BYTES],
 
 /* Lower-case hex; writes 2 * n characters and a NUL. */
 void crypto_hex(const void *bytes, size_t n, char *out);
+/* The other way: 2 * n hex digits of either case. False when that is not what `text` is. */
+MUST_CHECK bool crypto_unhex(struct str text, void *out, size_t n);
 /* URL-safe base64 without padding (RFC 4648 §5); writes crypto_base64url_len(n) and a NUL. */
 void crypto_base64url(const void *bytes, size_t n, char *out);
 static inline size_t crypto_base64url_len(size_t n)

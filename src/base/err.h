@@ -27,6 +27,7 @@
     X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type", 0, 0)                    \
     X(RATE_LIMITED, 429, "rate_limit_error", "rate_limit_exceeded", 1, 0)                          \
     X(BUSY, 429, "overloaded_error", "server_busy", 1, 0)                                          \
+    X(QUOTA, 429, "insufficient_quota", "insufficient_quota", 0, 0)                                \
     X(HEADERS_TOO_LARGE, 431, "invalid_request_error", "headers_too_large", 0, 0)                  \
     X(CANCELLED, 499, "invalid_request_error", "client_closed_request", 0, 0)                      \
     X(INTERNAL, 500, "server_error", "internal_error", 1, 1)                                       \

@@ -32,6 +32,29 @@ static bool str_is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+bool str_matches(struct str pattern, struct str s)
+{
+    size_t p = 0, at = 0, star = SIZE_MAX, from = 0;
+    while (at < s.len) {
+        if (p < pattern.len && pattern.ptr[p] == '*') {
+            star = p++;
+            from = at;
+        } else if (p < pattern.len && pattern.ptr[p] == s.ptr[at]) {
+            p++;
+            at++;
+        } else if (star != SIZE_MAX) { /* the last star takes one byte more */
+            p = star + 1;
+            at = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.len && pattern.ptr[p] == '*') {
+        p++;
+    }
+    return p == pattern.len;
+}
+
 struct str str_trim(struct str s)
 {
     while (s.len > 0 && str_is_space(s.ptr[0])) {

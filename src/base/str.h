@@ -61,6 +61,9 @@ size_t str_find(struct str s, struct str needle);
 /* ASCII case ignored. */
 bool str_eq_nocase(struct str a, struct str b);
 
+/* Whether the whole of s fits the pattern, in which '*' stands for any bytes. O(s * stars). */
+bool str_matches(struct str pattern, struct str s);
+
 /* Without ASCII white space at both ends. */
 struct str str_trim(struct str s);
 

@@ -2,47 +2,7 @@
 #include "cli/args.h"
 
 #include "base/assert.h"
-
-enum { ARGS_NAME_BYTES_MAX = 48 };
-
-/* ---- nearest name ---- */
-
-/* Levenshtein distance, cut off for long names. */
-static uint32_t args_distance(struct str a, struct str b)
-{
-    uint32_t row[ARGS_NAME_BYTES_MAX + 1];
-    if (a.len > ARGS_NAME_BYTES_MAX || b.len > ARGS_NAME_BYTES_MAX) {
-        return UINT32_MAX;
-    }
-    for (uint32_t j = 0; j <= b.len; j++) {
-        row[j] = j;
-    }
-    for (uint32_t i = 1; i <= a.len; i++) {
-        uint32_t diagonal = row[0];
-        row[0] = i;
-        for (uint32_t j = 1; j <= b.len; j++) {
-            uint32_t change = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
-            diagonal = row[j];
-            uint32_t other = MIN(row[j], row[j - 1]) + 1;
-            row[j] = MIN(change, other);
-        }
-    }
-    return row[b.len];
-}
-
-const char *args_nearest(const char *word, const char *const *names, uint32_t n)
-{
-    const char *best = NULL;
-    uint32_t best_distance = 4; /* farther is not a slip of the finger */
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t d = args_distance(str_from(word), str_from(names[i]));
-        if (d < best_distance && d < strlen(names[i])) {
-            best_distance = d;
-            best = names[i];
-        }
-    }
-    return best;
-}
+#include "base/nearest.h"
 
 /* ---- parsing ---- */
 
@@ -53,7 +13,7 @@ static enum rc args_unknown(const struct args_row *rows, const char *word, struc
     for (const struct args_row *r = rows; r->name != NULL && n < ARGS_OPTIONS_MAX; r++) {
         names[n++] = r->name;
     }
-    const char *near = args_nearest(word, names, n);
+    const char *near = nearest_name(str_from(word), names, n);
     if (near != NULL) {
         return err_set(err, RC_INVALID, "unknown option %s; did you mean %s?", word, near);
     }

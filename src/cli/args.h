@@ -49,7 +49,4 @@ RC args_u32(const struct args *a, const char *name, uint32_t min, uint32_t max, 
 RC args_f32(const struct args *a, const char *name, double min, double max, float *out,
             struct err *err);
 
-/* Of n names, the one with the smallest edit distance to `word`; NULL when none is near. */
-const char *args_nearest(const char *word, const char *const *names, uint32_t n);
-
 #endif

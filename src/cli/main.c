@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "cli/commands.h"
 
 static void main_list(FILE *out)
@@ -51,7 +52,7 @@ static int main_unknown(const char *name)
     for (const struct command *const *c = commands_all(); *c != NULL && n < 32; c++) {
         names[n++] = (*c)->name;
     }
-    const char *near = args_nearest(name, names, n);
+    const char *near = nearest_name(str_from(name), names, n);
     fprintf(stderr, "bud: unknown command '%s'%s%s%s\n", name,
             near != NULL ? "; did you mean " : "", near != NULL ? near : "",
             near != NULL ? "?" : "");

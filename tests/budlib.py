@@ -69,14 +69,14 @@ class Serve:
     """A running `bud serve`. Its output goes to a file: `output()` is all of it, `events()` its log
     lines as objects."""
 
-    def __init__(self, *args, home=None, env=None, wait=True):
+    def __init__(self, *args, home=None, env=None, wait=True, role="serve"):
         self.own_home = home is None
         self.home = home or tempfile.mkdtemp(prefix="bud-")
         self.log_path = tempfile.NamedTemporaryFile(prefix="bud-log-", delete=False).name
         full = dict(os.environ, BUD_HOME=self.home)
         full.pop("BUD_BOOTSTRAP_KEY_FILE", None)
         full.update(env or {})
-        words = [BUD, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", *args]
+        words = [BUD, role, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", *args]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                             env=full)

@@ -88,6 +88,10 @@ static void key_fill_row(const struct secret *pepper, const struct key_options *
     str_copy(row->name, sizeof(row->name), str_from(opt->name));
     str_copy(row->role, sizeof(row->role), str_from(opt->role));
     str_copy(row->hint, sizeof(row->hint), str_slice(text, 0, KEY_HINT_CHARS));
+    str_copy(row->project, sizeof(row->project), str_from(opt->project));
+    str_copy(row->user, sizeof(row->user), str_from(opt->user));
+    str_copy(row->scopes, sizeof(row->scopes), str_from(opt->scopes));
+    str_copy(row->limits, sizeof(row->limits), str_from(opt->limits));
     key_hash(pepper, text, row->hash);
 }
 
@@ -194,6 +198,18 @@ void keyring_destroy(struct keyring *r)
 uint32_t keyring_size(const struct keyring *r)
 {
     return r->n_keys;
+}
+
+const struct meta_key *keyring_at(const struct keyring *r, uint32_t idx)
+{
+    ASSERT(idx < r->n_keys);
+    return &r->keys[idx];
+}
+
+uint32_t keyring_index(const struct keyring *r, const struct meta_key *key)
+{
+    ASSERT(key >= r->keys && key < r->keys + r->n_keys);
+    return (uint32_t)(key - r->keys);
 }
 
 enum rc keyring_check(const struct keyring *r, struct str text, int64_t now_s,

@@ -22,7 +22,8 @@ struct key_options {
     const char *name;
     const char *role;
     int64_t created_s;
-    int64_t expires_s; /* 0 = never */
+    int64_t expires_s;                            /* 0 = never */
+    const char *project, *user, *scopes, *limits; /* as in struct meta_key; NULL = "" */
 };
 void key_make(const struct secret *pepper, const struct key_options *opt, char text[KEY_TEXT_BYTES],
               struct meta_key *row);
@@ -37,6 +38,9 @@ RC keyring_load(struct keyring **out, struct meta *m, const struct secret *peppe
 /* NULL is allowed. */
 void keyring_destroy(struct keyring *r);
 uint32_t keyring_size(const struct keyring *r);
+/* Keys by index in [0, size), oldest first; and the index of one that keyring_check gave. */
+const struct meta_key *keyring_at(const struct keyring *r, uint32_t idx);
+uint32_t keyring_index(const struct keyring *r, const struct meta_key *key);
 
 /* RC_UNAUTHENTICATED with one message for an unknown, malformed, expired or revoked key: an
  * attacker learns nothing of which. *out lives as long as the ring. */

@@ -1,38 +1,71 @@
 /* catalog.c: see catalog.h. The connection belongs to whichever runs: the first load, or the one
- * worker job that is under way. */
+ * worker job that is under way. What this connection writes does not move its own data_version, so
+ * that last uses written here never make the catalogue look changed. */
 #include "gateway/catalog.h"
 
 #include "base/assert.h"
 #include "base/mem.h"
 #include "obs/log.h"
 
+struct catalog_touch {
+    char id[META_KEY_ID_BYTES];
+};
+
 struct catalog {
     struct loop *loop;
     struct meta *meta;
     struct secret pepper;
-    struct keyring *keys;
-    int64_t version;
+    struct catalog_conf conf;
+    struct str *models; /* of conf.local */
+    struct cat *now;
+    int64_t version, revision;
     struct loop_timer timer;
     bool looking;   /* a worker job is under way */
     bool destroyed; /* while it was: freed when it is done */
-    /* the worker's */
-    struct keyring *fresh; /* NULL when nothing had changed */
+    struct catalog_touch *touches;
+    uint32_t n_touches;
+    /* the worker's while it looks */
+    struct cat *fresh; /* NULL when nothing had changed */
+    struct catalog_touch *touching;
+    uint32_t n_touching;
+    int64_t touched_s;
     struct err err;
 };
+
+/* ---- on the worker ---- */
+
+static enum rc catalog_reload(struct catalog *c)
+{
+    int64_t version = 0, revision = 0;
+    enum rc rc = meta_data_version(c->meta, &version, &c->err);
+    if (rc != RC_OK || version == c->version) {
+        return rc;
+    }
+    rc = meta_revision(c->meta, &revision, &c->err);
+    if (rc == RC_OK && revision != c->revision) {
+        rc = cat_load(&c->fresh, c->meta, c->conf.kms, &c->pepper, &c->conf.local, &c->err);
+    }
+    /* A catalogue that cannot be built is complained of once, not every second. */
+    c->version = version;
+    c->revision = revision;
+    return rc;
+}
 
 static void catalog_look(void *ctx)
 {
     struct catalog *c = ctx;
-    int64_t version = 0;
     c->err = (struct err){0};
     c->fresh = NULL;
-    enum rc rc = meta_data_version(c->meta, &version, &c->err);
-    if (rc == RC_OK && version != c->version) {
-        rc = keyring_load(&c->fresh, c->meta, &c->pepper, &c->err);
-        c->version = rc == RC_OK ? version : c->version;
+    enum rc rc = catalog_reload(c);
+    for (uint32_t i = 0; rc == RC_OK && i < c->n_touching; i++) {
+        rc = meta_key_touch(c->meta, c->touching[i].id, c->touched_s, &c->err);
     }
     ASSERT(rc == c->err.code);
 }
+
+/* ---- on the loop ---- */
+
+static void catalog_on_timer(void *ctx);
 
 static void catalog_looked(void *ctx, enum rc rc)
 {
@@ -47,10 +80,17 @@ static void catalog_looked(void *ctx, enum rc rc)
     }
     if (c->err.code != RC_OK) {
         log_event(LOG_STORE_FAIL, log_err(&c->err), log_err_code(&c->err));
-    } else if (c->fresh != NULL) {
-        keyring_destroy(c->keys);
-        c->keys = c->fresh;
+    }
+    if (c->fresh != NULL) {
+        cat_put(c->now);
+        c->now = c->fresh;
         c->fresh = NULL;
+        log_event(LOG_CATALOG, log_u64("keys", keyring_size(c->now->keys)),
+                  log_u64("models", c->now->set.models.n),
+                  log_u64("upstreams", c->now->set.upstreams.n));
+        if (c->conf.on_change != NULL) {
+            c->conf.on_change(c->conf.ctx);
+        }
     }
     loop_timer_start(&c->timer, CATALOG_POLL_MS);
 }
@@ -59,21 +99,51 @@ static void catalog_on_timer(void *ctx)
 {
     struct catalog *c = ctx;
     struct loop_job job = {.run = catalog_look, .done = catalog_looked, .ctx = c};
+    struct catalog_touch *touches = c->touching;
+    c->touching = c->touches;
+    c->n_touching = c->n_touches;
+    c->touches = touches;
+    c->n_touches = 0;
+    c->touched_s = clock_wall_s(loop_clock(c->loop));
     c->looking = loop_work_start(NULL, c->loop, &job, NULL) == RC_OK;
     if (!c->looking) {
         loop_timer_start(&c->timer, CATALOG_POLL_MS);
     }
 }
 
+void catalog_touch(struct catalog *c, const char *key_id)
+{
+    for (uint32_t i = c->n_touches; i > 0; i--) { /* the last ones are the likeliest */
+        if (strcmp(c->touches[i - 1].id, key_id) == 0) {
+            return;
+        }
+    }
+    if (c->n_touches < CATALOG_TOUCHES_MAX) {
+        str_copy(c->touches[c->n_touches++].id, META_KEY_ID_BYTES, str_from(key_id));
+    }
+}
+
+/* ---- life ---- */
+
 enum rc catalog_create(struct catalog **out, struct loop *l, struct meta *meta,
-                       const struct secret *pepper, struct err *err)
+                       const struct catalog_conf *conf, struct err *err)
 {
     *out = NULL;
     struct catalog *c = mem_zalloc(sizeof(*c));
+    uint32_t n = conf->local.n_models;
     c->loop = l;
-    c->pepper = *pepper;
+    c->conf = *conf;
+    c->pepper = *conf->pepper;
+    c->models = mem_zalloc_array(MAX(n, 1u), sizeof(*c->models));
+    c->touches = mem_zalloc_array(CATALOG_TOUCHES_MAX, sizeof(*c->touches));
+    c->touching = mem_zalloc_array(CATALOG_TOUCHES_MAX, sizeof(*c->touching));
+    for (uint32_t i = 0; i < n; i++) {
+        c->models[i] = conf->local.models[i];
+    }
+    c->conf.local.models = c->models;
     enum rc rc = meta_data_version(meta, &c->version, err);
-    rc = rc == RC_OK ? keyring_load(&c->keys, meta, pepper, err) : rc;
+    rc = rc == RC_OK ? meta_revision(meta, &c->revision, err) : rc;
+    rc = rc == RC_OK ? cat_load(&c->now, meta, conf->kms, &c->pepper, &c->conf.local, err) : rc;
     if (rc != RC_OK) {
         catalog_destroy(c);
         return rc;
@@ -95,14 +165,23 @@ void catalog_destroy(struct catalog *c)
         c->destroyed = true;
         return;
     }
-    keyring_destroy(c->keys);
-    keyring_destroy(c->fresh);
+    cat_put(c->now);
+    cat_put(c->fresh);
     meta_close(c->meta);
     secret_wipe(&c->pepper);
+    mem_free(c->models);
+    mem_free(c->touches);
+    mem_free(c->touching);
     mem_free(c);
 }
 
-const struct keyring *catalog_keys(const struct catalog *c)
+struct cat *catalog_now(const struct catalog *c)
 {
-    return c->keys;
+    return c->now;
+}
+
+void catalog_set_owner(struct catalog *c, void (*on_change)(void *ctx), void *ctx)
+{
+    c->conf.on_change = on_change;
+    c->conf.ctx = ctx;
 }

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "gateway/stages.h"
 #include "net/http_route.h"
+#include "obs/log.h"
 
 /* ---- routing ---- */
 
@@ -129,21 +130,31 @@ static void gateway_handle(void *ctx, struct http_exchange *x)
     gateway_refuse(x, known);
 }
 
-/* ---- the model server's state ---- */
+/* ---- what stands behind ---- */
 
-void gateway_set_ready(struct gateway *g, bool ready)
+static void gateway_on_well(void *ctx)
 {
-    g->ready = ready;
-    if (!ready) {
-        http_pool_flush(g->pool);
-        return;
+    stage_route_wake(ctx);
+}
+
+static void gateway_on_catalog(void *ctx)
+{
+    struct gateway *g = ctx;
+    struct err err = {0};
+    if (gw_backends_sync(&g->backends, catalog_now(g->catalog), &err) != RC_OK) {
+        log_event(LOG_STORE_FAIL, log_err(&err), log_err_code(&err));
     }
     stage_route_wake(g);
 }
 
+void gateway_set_ready(struct gateway *g, bool ready)
+{
+    gw_backends_set_local(&g->backends, ready);
+}
+
 bool gateway_is_ready(const struct gateway *g)
 {
-    return g->ready && !g->draining;
+    return !g->draining && gw_backends_any_ready(&g->backends);
 }
 
 /* ---- life ---- */
@@ -152,11 +163,11 @@ static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *e
 {
     struct http_server_conf http = {.handler = gateway_handle,
                                     .handler_ctx = g,
+                                    .conns_max = g->conf.conns_max,
                                     .error_format = api_fail_status,
                                     .error_type = STR_LIT("application/json")};
-    struct http_pool_conf pool = {.addr = g->conf.server};
     struct listen_conf listen = {.addr = g->conf.listen};
-    enum rc rc = http_pool_create(&g->pool, g->loop, &pool, err);
+    enum rc rc = gw_backends_sync(&g->backends, catalog_now(g->catalog), err);
     rc = rc == RC_OK ? http_server_create(&g->http, g->loop, &http, err) : rc;
     return rc == RC_OK ? http_server_listen(g->http, &listen, bound, err) : rc;
 }
@@ -165,14 +176,10 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
                        struct catalog *catalog, struct addr *bound, struct err *err)
 {
     *out = NULL;
-    if (conf->n_models > GATEWAY_MODELS_MAX) {
-        return err_set(err, RC_INVALID, "at most %d models", GATEWAY_MODELS_MAX);
-    }
     struct gateway *g = mem_zalloc(sizeof(*g));
     g->loop = l;
     g->conf = *conf;
     g->catalog = catalog;
-    g->conf.models = g->models;
     g->conf.held_bytes_max =
         conf->held_bytes_max != 0 ? conf->held_bytes_max : GATEWAY_HELD_BYTES_MAX;
     g->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GATEWAY_WAITING_MAX;
@@ -181,14 +188,17 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     list_init(&g->waiting);
     gateway_seed(&g->rng);
     arena_init(&g->scratch, GATEWAY_SCRATCH_BYTES_MAX);
-    for (uint32_t i = 0; i < conf->n_models; i++) {
-        g->models[i] = conf->models[i];
-    }
+    g->retry_budget = 5 * GATEWAY_RETRIES_MAX;
+    limiter_create(&g->limiter, rng_u64(&g->rng));
+    lockout_create(&g->lockout, rng_u64(&g->rng));
+    gw_backends_init(&g->backends, l, gateway_on_well, g);
+    loop_timer_init(&g->line_timer, l, stage_route_on_line, g);
     enum rc rc = gateway_open(g, bound, err);
     if (rc != RC_OK) {
         gateway_destroy(g);
         return rc;
     }
+    catalog_set_owner(catalog, gateway_on_catalog, g);
     *out = g;
     return RC_OK;
 }
@@ -204,6 +214,8 @@ void gateway_settle(struct gateway *g)
     if (g->destroyed && g->n_requests == 0) {
         ASSERT(g->held_bytes == 0 && g->n_waiting == 0);
         arena_deinit(&g->scratch);
+        limiter_destroy(g->limiter);
+        lockout_destroy(g->lockout);
         mem_free(g);
     }
 }
@@ -214,7 +226,9 @@ void gateway_destroy(struct gateway *g)
         return;
     }
     http_server_destroy(g->http);
-    http_pool_destroy(g->pool);
     g->destroyed = true;
+    loop_timer_stop(&g->line_timer);
+    catalog_set_owner(g->catalog, NULL, NULL);
+    gw_backends_deinit(&g->backends);
     gateway_settle(g);
 }

@@ -1,4 +1,4 @@
-/* gateway.h: the front door's role on one loop: API listener, stages, model servers behind it. */
+/* gateway.h: the front door's role on one loop: API listener, stages, servers behind it. */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
@@ -7,33 +7,32 @@
 
 /* Limits; a zero field of gateway_conf takes the default. */
 enum {
-    GATEWAY_BODY_BYTES_MAX = 32 << 20,  /* of a request: 413 */
-    GATEWAY_REPLY_BYTES_MAX = 48 << 20, /* of a whole reply from a model server: 502 */
-    GATEWAY_HELD_BYTES_MAX = 512 << 20, /* bodies and whole replies of all requests: 503 */
-    GATEWAY_WAITING_MAX = 256,          /* requests in line for a model server: 503 */
-    GATEWAY_WAIT_MS = 30000,            /* in line, and asking one that does not begin: 503 */
-    GATEWAY_ATTEMPTS_MAX = 3,           /* before the first event reached the client */
-    GATEWAY_PING_MS = 10000,            /* of silence on a stream: head and a comment are sent */
-    GATEWAY_MODELS_MAX = 64,
+    GATEWAY_BODY_BYTES_MAX = 32 << 20,   /* of a request: 413 */
+    GATEWAY_EDIT_BYTES_MAX = 4 << 10,    /* that our edits add to a body */
+    GATEWAY_REPLY_BYTES_MAX = 48 << 20,  /* of a whole reply from a model server: 502 */
+    GATEWAY_HELD_BYTES_MAX = 512 << 20,  /* bodies and whole replies of all requests: 503 */
+    GATEWAY_WAITING_MAX = 256,           /* requests in line for a model server: 503 */
+    GATEWAY_WAIT_MS = 30000,             /* in line, and asking one that does not begin: 503 */
+    GATEWAY_ATTEMPTS_MAX = 3,            /* before the first event reached the client */
+    GATEWAY_PING_MS = 10000,             /* of silence on a stream: head and a comment are sent */
+    GATEWAY_RETRIES_MAX = 1000,          /* saved up; one in five requests may be tried again */
     GATEWAY_SCRATCH_BYTES_MAX = 1 << 30, /* of one body or whole reply, parsed */
 };
 
 struct gateway_conf {
     struct addr listen;
-    struct addr server;       /* the model server's address */
-    const struct str *models; /* ids that it serves; the array is copied, strings must stay */
-    uint32_t n_models;
     size_t held_bytes_max;
-    uint32_t waiting_max;
+    uint32_t waiting_max, conns_max; /* conns_max: 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
 };
 
 struct gateway; /* opaque */
 
-/* Borrows the catalog. *bound (may be NULL) gets the address with the picked port. */
+/* Borrows the catalog, and is its owner (catalog_set_owner). *bound (may be NULL) gets the address
+ * with the picked port. */
 RC gateway_create(struct gateway **out, struct loop *l, const struct gateway_conf *conf,
                   struct catalog *catalog, struct addr *bound, struct err *err);
-/* Tells whether the model server answers; waiting requests go on when it does. */
+/* Tells whether this machine's own model server answers; waiting requests go on when it does. */
 void gateway_set_ready(struct gateway *g, bool ready);
 /* Whether a new request would be answered: not while draining. */
 bool gateway_is_ready(const struct gateway *g);

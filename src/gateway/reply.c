@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "gateway/stages.h"
 
-static void gw_header(struct gw_headers *h, const char *name, const char *value)
+void gw_header(struct gw_headers *h, const char *name, const char *value)
 {
     h->rows[h->n++] = (struct http_header){str_from(name), str_from(value)};
 }
@@ -44,6 +44,7 @@ void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const cha
     gw_header(h, "openai-version", "2020-10-01");
     gw_header(h, "openai-processing-ms", h->processing_ms);
     gw_header(h, "server-timing", h->timing);
+    stage_limit_headers(r, h);
 }
 
 static void gw_reply_send(struct gw_request *r, const struct gw_headers *h, int status,
@@ -84,6 +85,11 @@ static void gw_reply_error_event(struct gw_request *r)
     buf_deinit(&out);
 }
 
+static uint32_t gw_wait_ms(const struct gw_request *r)
+{
+    return (uint32_t)MIN((r->retry_ns + 999999u) / 1000000u, (uint64_t)API_FAIL_WAIT_MS_MAX);
+}
+
 void gw_reply_error(struct gw_request *r)
 {
     if (r->begun) {
@@ -94,7 +100,7 @@ void gw_reply_error(struct gw_request *r)
     struct api_header extra[API_FAIL_HEADERS_MAX];
     struct buf body;
     gw_headers_init(&h, r, "application/json");
-    uint32_t n = api_fail_headers(&r->err, 0, extra);
+    uint32_t n = api_fail_headers(&r->err, gw_wait_ms(r), extra);
     for (uint32_t i = 0; i < n && h.n < GW_HEADERS_MAX; i++) {
         gw_header(&h, extra[i].name, extra[i].value);
     }

@@ -1,33 +1,63 @@
-/* stage_auth.c: who asks: an API key from the Authorization header. */
-#include <stdio.h>
-
+/* stage_auth.c: who asks: an API key from the Authorization header, good for this route. An address
+ * from which too many wrong keys have come is refused for a while, whatever it shows. */
+#include "auth/scope.h"
 #include "base/clock.h"
 #include "gateway/stages.h"
 #include "obs/log.h"
 #include "obs/metric.h"
 
+/* The scope's word for a route. */
+static struct str auth_route(enum gw_kind kind)
+{
+    static const struct str words[] = {
+        [GW_CHAT] = STR_LIT("chat"),        [GW_COMPLETION] = STR_LIT("completions"),
+        [GW_EMBED] = STR_LIT("embeddings"), [GW_RERANK] = STR_LIT("rerank"),
+        [GW_MODELS] = STR_LIT("models"),    [GW_MODEL] = STR_LIT("models"),
+    };
+    return words[kind];
+}
+
+static enum gw_result auth_refused(struct gw_request *r)
+{
+    char host[ADDR_TEXT_BYTES];
+    const struct addr *peer = http_exchange_peer(r->x);
+    addr_format_host(peer, host);
+    metric_add(metric_get(METRIC_AUTH_FAILURES), 1);
+    log_event(LOG_AUTH_FAIL, log_cstr(LOG_KEY_CLIENT, host), log_cstr(LOG_KEY_REQUEST_ID, r->id));
+    lockout_note(r->gateway->lockout, peer, loop_now_ms(r->gateway->loop));
+    return GW_FAIL;
+}
+
 enum gw_result stage_auth(struct gw_request *r)
 {
+    struct gateway *g = r->gateway;
     const struct http_head *head = http_exchange_head(r->x);
-    struct str token = key_from_bearer(http_head_value(head, STR_LIT("authorization")));
-    const struct meta_key *key = NULL;
-    enum rc rc;
-    if (token.len == 0) {
-        rc = err_set(&r->err, RC_UNAUTHENTICATED,
-                     "You didn't provide an API key. Provide it in an Authorization header with "
-                     "Bearer auth (Authorization: Bearer YOUR_KEY).");
-    } else {
-        int64_t now_s = clock_wall_s(loop_clock(r->gateway->loop));
-        rc = keyring_check(catalog_keys(r->gateway->catalog), token, now_s, &key, &r->err);
-    }
-    if (rc != RC_OK) {
-        char host[ADDR_TEXT_BYTES];
-        addr_format_host(http_exchange_peer(r->x), host);
-        metric_add(metric_get(METRIC_AUTH_FAILURES), 1);
-        log_event(LOG_AUTH_FAIL, log_cstr(LOG_KEY_CLIENT, host),
-                  log_cstr(LOG_KEY_REQUEST_ID, r->id));
+    uint64_t wait_ms = lockout_wait_ms(g->lockout, http_exchange_peer(r->x), loop_now_ms(g->loop));
+    if (wait_ms > 0) {
+        r->retry_ns = wait_ms * 1000000u;
+        metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("lockout")), 1);
+        err_set(&r->err, RC_RATE_LIMITED, "Too many wrong API keys came from this address.");
         return GW_FAIL;
     }
+    struct str token = key_from_bearer(http_head_value(head, STR_LIT("authorization")));
+    const struct meta_key *key = NULL;
+    if (token.len == 0) {
+        err_set(&r->err, RC_UNAUTHENTICATED,
+                "You didn't provide an API key. Provide it in an Authorization header with "
+                "Bearer auth (Authorization: Bearer YOUR_KEY).");
+        return auth_refused(r);
+    }
+    int64_t now_s = clock_wall_s(loop_clock(g->loop));
+    if (keyring_check(r->cat->keys, token, now_s, &key, &r->err) != RC_OK) {
+        return auth_refused(r);
+    }
+    r->key = &r->cat->by_key[keyring_index(r->cat->keys, key)];
     str_copy(r->tenant, sizeof(r->tenant), str_from(key->id));
+    catalog_touch(g->catalog, key->id);
+    if (!scope_allows_route(str_from(key->scopes), auth_route(r->kind))) {
+        err_set(&r->err, RC_FORBIDDEN, "This API key may not be used for this: its scopes are %s.",
+                key->scopes);
+        return GW_FAIL;
+    }
     return GW_NEXT;
 }

@@ -5,31 +5,66 @@
 #include "api/chat.h"
 #include "api/complete.h"
 #include "api/rerank.h"
+#include "auth/scope.h"
+#include "base/hash.h"
 
 enum {
     PARSE_HERE_BYTES_MAX = 256 << 10, /* a longer body would hold the loop for milliseconds */
     PARSE_ARENA_BYTES_MAX = 768 << 20,
+    PARSE_PREFIX_BYTES = 1024,
 };
 
-static bool parse_model_known(const struct gw_request *r)
+bool stage_parse_allows(const struct gw_request *r, struct str model)
 {
-    for (uint32_t i = 0; i < r->gateway->conf.n_models; i++) {
-        if (str_eq(r->gateway->models[i], r->model)) {
-            return true;
-        }
+    const struct cat_project *project = r->key->project;
+    const struct str *patterns = project != NULL ? project->models.at : NULL;
+    bool allowed = project == NULL || project->models.n == 0;
+    for (uint32_t i = 0; !allowed && i < project->models.n; i++) {
+        allowed = str_matches(patterns[i], model);
     }
-    return false;
+    return allowed && scope_allows_model(str_from(r->key->row->scopes), model);
 }
 
 static enum gw_result parse_check_model(struct gw_request *r)
 {
-    if (r->kind != GW_MODELS && !parse_model_known(r)) {
+    if (r->kind == GW_MODELS) {
+        return GW_NEXT;
+    }
+    r->wanted = cat_model_find(r->cat, r->model, &r->pinned);
+    if (r->wanted == NULL || !stage_parse_allows(r, r->model)) {
         err_set_param(&r->err, RC_MODEL_NOT_FOUND, "model",
                       "The model `%.*s` does not exist or you do not have access to it.",
                       (int)MIN(r->model.len, (size_t)100), r->model.ptr);
         return GW_FAIL;
     }
     return GW_NEXT;
+}
+
+/* Of the prompt's first bytes: enough to tell conversations apart, not to keep them together. */
+static uint64_t parse_prefix(struct str text)
+{
+    return hash_str(str_slice(text, 0, PARSE_PREFIX_BYTES));
+}
+
+static void parse_note_chat(struct gw_parsed *p, const struct api_chat_request *chat)
+{
+    size_t left = PARSE_PREFIX_BYTES;
+    p->n_choices = chat->gen.n;
+    for (uint32_t i = 0; i < chat->n_messages && left > 0; i++) {
+        struct str text = str_slice(chat->messages[i].content, 0, left);
+        p->prefix = hash_u64(p->prefix ^ parse_prefix(text));
+        left -= text.len;
+    }
+}
+
+static void parse_note_completion(struct gw_parsed *p, const struct api_complete_request *c)
+{
+    const struct api_prompt *first = &c->prompts[0];
+    p->n_choices = c->gen.n * c->n_prompts;
+    p->prefix = first->is_tokens
+                    ? parse_prefix(str_make((const char *)(const void *)first->tokens,
+                                            (size_t)first->n_tokens * sizeof(first->tokens[0])))
+                    : parse_prefix(first->text);
 }
 
 static enum rc parse_by_kind(enum gw_kind kind, struct str body, struct arena *scratch,
@@ -56,7 +91,17 @@ static enum rc parse_by_kind(enum gw_kind kind, struct str body, struct arena *s
     rc = kind == GW_CHAT ? api_chat_parse(body, scratch, &u.chat, &p->err)
                          : api_complete_parse(body, scratch, &u.complete, &p->err);
     *model = gen->model;
-    p->stream = gen->stream;
+    if (rc == RC_OK) {
+        p->stream = gen->stream;
+        p->include_usage = gen->include_usage;
+        p->has_max_tokens = gen->has_max_tokens;
+        p->max_tokens = gen->max_tokens;
+        if (kind == GW_CHAT) {
+            parse_note_chat(p, &u.chat);
+        } else {
+            parse_note_completion(p, &u.complete);
+        }
+    }
     return rc;
 }
 

@@ -94,6 +94,46 @@ static bool proxy_is_count(struct gw_request *r, const struct sse_item *item)
     return api_link_counts_read(str_make(line, (size_t)n), &r->prompt_tokens, &r->output_tokens);
 }
 
+static uint32_t proxy_count(const struct json *usage, const char *name)
+{
+    const struct json *count = usage != NULL ? json_get_present(usage, name) : NULL;
+    int64_t n = 0;
+    bool ok = count != NULL && json_to_i64(count, &n) && n >= 0 && n <= UINT32_MAX;
+    return ok ? (uint32_t)n : 0;
+}
+
+/* False when the reply tells no usage. */
+static bool proxy_read_usage(struct gw_request *r, const struct json *root)
+{
+    const struct json *usage = json_get_present(root, "usage");
+    if (usage == NULL) {
+        return false;
+    }
+    const struct json *details = json_get_present(usage, "prompt_tokens_details");
+    r->prompt_tokens = proxy_count(usage, "prompt_tokens");
+    r->output_tokens = proxy_count(usage, "completion_tokens");
+    r->cached_tokens = MIN(proxy_count(details, "cached_tokens"), r->prompt_tokens);
+    return true;
+}
+
+/* Usage in an event; whether it is the chunk for usage alone, which only we have asked for. */
+static bool proxy_is_usage(struct gw_request *r, struct str data)
+{
+    const struct json *root = NULL;
+    struct arena *scratch = &r->gateway->scratch;
+    bool alone = false;
+    if (str_find(data, STR_LIT("\"usage\":{")) == data.len &&
+        str_find(data, STR_LIT("\"usage\": {")) == data.len) {
+        return false; /* most events: not worth parsing */
+    }
+    if (json_parse(data, scratch, &root, NULL) == RC_OK && proxy_read_usage(r, root)) {
+        const struct json *choices = json_get_present(root, "choices");
+        alone = choices != NULL && choices->type == JSON_ARRAY && choices->n == 0;
+    }
+    arena_reset(scratch);
+    return alone && r->hide_usage;
+}
+
 static void proxy_note_event(struct gw_request *r, struct str data)
 {
     r->saw_done = str_is(data, "[DONE]");
@@ -125,6 +165,9 @@ static void proxy_write_item(struct buf *out, const struct sse_item *item)
 static void proxy_send_item(struct gw_request *r, const struct sse_item *item)
 {
     if (item->kind == SSE_EVENT) {
+        if (proxy_is_usage(r, item->data)) {
+            return;
+        }
         proxy_note_event(r, item->data);
     }
     if (!proxy_begin(r)) {
@@ -214,6 +257,15 @@ static bool proxy_may_wait(struct gw_request *r)
     return (now - r->away_since_ns) / 1000000u < r->gateway->conf.wait_ms;
 }
 
+/* A fifth of all requests may be tried again, and what was saved up: a storm of retries would only
+ * finish off servers that fail because they have too much to do. */
+static bool proxy_may_retry(struct gateway *g)
+{
+    bool may = g->retry_budget >= 5;
+    g->retry_budget -= may ? 5 : 0;
+    return may;
+}
+
 /* The attempt broke: once more, or an error in the shape the client can still take. */
 static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, const char *what)
 {
@@ -224,10 +276,12 @@ static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, con
         again = proxy_may_wait(r);
         r->n_attempts -= again ? 1 : 0;
     } else if (how == GW_BROKE) {
-        again = r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX;
+        again = r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX &&
+                proxy_may_retry(r->gateway);
         r->away_since_ns = 0;
     }
     if (again) {
+        stage_route_settle(r);
         metric_add(metric_get(METRIC_UPSTREAM_RETRIES), 1);
         r->pause = true;
         stages_back_to(r, GW_STAGE_ROUTE);
@@ -237,14 +291,6 @@ static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, con
 }
 
 /* ---- whole replies ---- */
-
-static uint32_t proxy_count(const struct json *usage, const char *name)
-{
-    const struct json *count = usage != NULL ? json_get(usage, name) : NULL;
-    int64_t n = 0;
-    bool ok = count != NULL && json_to_i64(count, &n) && n >= 0 && n <= UINT32_MAX;
-    return ok ? (uint32_t)n : 0;
-}
 
 static bool proxy_error_is(const struct json *root, const char *code)
 {
@@ -281,10 +327,9 @@ static void proxy_pass_whole(struct gw_request *r, const struct json *root)
         proxy_last_event(r, root);
         return;
     }
-    const struct json *usage = json_get_present(root, "usage");
-    r->prompt_tokens = proxy_count(usage, "prompt_tokens");
-    r->output_tokens = proxy_count(usage, "completion_tokens");
+    proxy_read_usage(r, root);
     r->failed = r->upstream_status >= 400;
+    stage_limit_settle(r); /* before the head, which says what is left */
     gw_reply_whole(r, buf_str(&r->reply));
     stages_resume(r, GW_DONE);
 }
@@ -315,10 +360,26 @@ static void proxy_stream_ended(struct gw_request *r)
     stages_resume(r, GW_DONE);
 }
 
+/* What the attempt says of its server. */
+static enum breaker_end proxy_went(const struct gw_request *r,
+                                   const struct http_call_result *result)
+{
+    if (r->x == NULL || result->rc == RC_CANCELLED) {
+        return BREAKER_SAYS_NOTHING; /* the client went, or the gateway goes */
+    }
+    bool cut = r->upstream_is_stream && !r->saw_done && !r->saw_error;
+    if (cut || (result->rc != RC_OK && !r->saw_done)) {
+        return BREAKER_FAILED;
+    }
+    bool busy = r->upstream_status == 429 || r->upstream_status == 503;
+    return busy ? BREAKER_SAYS_NOTHING : r->upstream_status >= 500 ? BREAKER_FAILED : BREAKER_OK;
+}
+
 static void proxy_on_end(void *ctx, const struct http_call_result *result)
 {
     struct gw_request *r = ctx;
     r->call = NULL;
+    stage_route_finish(r, proxy_went(r, result));
     if (r->x != NULL && !r->ended) {
         bool streamed = r->upstream_is_stream && (result->rc == RC_OK || r->saw_done);
         if (streamed) {
@@ -339,46 +400,6 @@ static void proxy_on_end(void *ctx, const struct http_call_result *result)
 
 /* ---- the stage ---- */
 
-static struct str proxy_target(struct gw_request *r)
-{
-    switch (r->kind) {
-    case GW_CHAT:
-        return STR_LIT("/v1/chat/completions");
-    case GW_COMPLETION:
-        return STR_LIT("/v1/completions");
-    case GW_EMBED:
-        return STR_LIT("/v1/embeddings");
-    case GW_RERANK:
-        return STR_LIT("/v1/rerank");
-    case GW_MODELS:
-        return STR_LIT("/v1/models");
-    case GW_MODEL:
-        break;
-    }
-    struct str target = http_exchange_head(r->x)->target;
-    return str_starts(target, STR_LIT("/v1/")) ? target
-                                               : arena_printf(&r->arena, "/v1%.*s", STR(target));
-}
-
-static uint32_t proxy_headers(const struct gw_request *r, struct http_header *out,
-                              struct api_header *texts)
-{
-    struct api_link link;
-    api_link_init(&link);
-    str_copy(link.request_id, sizeof(link.request_id), str_from(r->id));
-    str_copy(link.traceparent, sizeof(link.traceparent), str_from(r->traceparent));
-    str_copy(link.tenant, sizeof(link.tenant), str_from(r->tenant));
-    uint32_t n_link = api_link_headers(&link, texts);
-    uint32_t n = 0;
-    if (r->body.len > 0) {
-        out[n++] = (struct http_header){STR_LIT("content-type"), STR_LIT("application/json")};
-    }
-    for (uint32_t i = 0; i < n_link; i++) {
-        out[n++] = (struct http_header){str_from(texts[i].name), str_from(texts[i].value)};
-    }
-    return n;
-}
-
 enum gw_result stage_proxy(struct gw_request *r)
 {
     static const struct http_client_events events = {
@@ -386,25 +407,34 @@ enum gw_result stage_proxy(struct gw_request *r)
         .on_body = proxy_on_body,
         .on_end = proxy_on_end,
     };
-    struct http_header headers[1 + API_LINK_HEADERS_MAX];
+    struct http_header headers[GW_REQUEST_HEADERS_MAX];
     struct api_header texts[API_LINK_HEADERS_MAX];
     bool has_body = gw_kind_has_body(r->kind);
+    enum rc rc = RC_OK;
+    if (has_body && !proxy_request_edit(r)) {
+        rc = err_set(&r->err, RC_OVERLOADED, "out of memory for the request");
+    }
     struct http_client_conf conf = {
         .method = has_body ? HTTP_METHOD_POST : HTTP_METHOD_GET,
-        .target = proxy_target(r),
+        .target = proxy_request_target(r),
         .headers = headers,
-        .n_headers = proxy_headers(r, headers, texts),
-        .body = has_body ? buf_str(&r->body) : STR_NULL,
+        .n_headers = proxy_request_headers(r, headers, texts),
+        .body = !has_body           ? STR_NULL
+                : r->edited.len > 0 ? buf_str(&r->edited)
+                                    : buf_str(&r->body),
         .replayable = true,
+        .first_byte_ms = r->upstream->first_byte_ms,
     };
     r->n_attempts++;
     r->upstream_is_stream = r->saw_done = r->saw_error = r->paused = false;
     stages_unhold(r, &r->reply);
     sse_deinit(&r->sse);
     sse_init(&r->sse, PROXY_EVENT_BYTES_MAX);
-    enum rc rc = http_client_start(&r->call, r->gateway->pool, &conf, &events, r, &r->err);
+    rc = rc == RC_OK ? http_client_start(&r->call, r->backend->pool, &conf, &events, r, &r->err)
+                     : rc;
     if (rc != RC_OK) {
         r->call = NULL;
+        stage_route_finish(r, BREAKER_SAYS_NOTHING);
         return GW_FAIL;
     }
     proxy_restart_silence(r);

@@ -1,20 +1,208 @@
-/* stage_route.c: a model server that can take the request. While it is away (starting, restarting)
- * the request waits in line, at most GATEWAY_WAIT_MS, with at most GATEWAY_WAITING_MAX others.
+/* stage_route.c: which server answers.
  *
- * After an attempt that broke it pauses first: a process that has just died is still counted as
- * ready until its exit is seen, and trying at once would only use up the attempts. */
-#include "gateway/stages.h"
-
+ *   the model asked for ──> a version, by weight (or the one named) ──> of its servers those that
+ *   are well, but not the one that broke last while there is another ──> the balancer's choice
+ *        │ none of this version: the other versions; none of these: the fallback models in turn
+ *        v
+ *   none at all: in line, at most GATEWAY_WAIT_MS, with at most GATEWAY_WAITING_MAX others
+ *
+ * After an attempt that broke with no other server in sight it pauses first: a process that has
+ * just died is still counted as ready until its exit is seen, and trying at once would only use up
+ * the attempts. */
 #include "base/assert.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "gateway/balance.h"
+#include "gateway/stages.h"
 #include "obs/metric.h"
 
 enum { ROUTE_PAUSE_MS = 100 };
 
+/* ---- one server ---- */
+
+struct route_choice {
+    struct balance_server servers[CAT_TARGETS_MAX];
+    const struct cat_upstream *upstreams[CAT_TARGETS_MAX];
+    struct backend *backends[CAT_TARGETS_MAX];
+    uint32_t n;
+};
+
+/* Servers of a version that are well; `other` leaves out the one that broke last. */
+static void route_gather(const struct gw_request *r, const struct cat_version *v, bool other,
+                         struct route_choice *c)
+{
+    uint64_t now_ms = loop_now_ms(r->gateway->loop);
+    c->n = 0;
+    for (uint32_t i = 0; i < v->n_targets; i++) {
+        const struct cat_upstream *u = v->targets[i];
+        struct backend *b = gw_backends_find(&r->gateway->backends, u->name);
+        bool well = b != NULL && b->ready && breaker_look(&b->breaker, now_ms) != BREAKER_OPEN;
+        if (!well || (other && str_is(u->name, r->tried))) {
+            continue;
+        }
+        c->servers[c->n] = (struct balance_server){.id = b->id, .outstanding = b->outstanding};
+        c->upstreams[c->n] = u;
+        c->backends[c->n++] = b;
+    }
+}
+
+static void route_leave_out(struct route_choice *c, uint32_t i)
+{
+    c->n--;
+    c->servers[i] = c->servers[c->n];
+    c->upstreams[i] = c->upstreams[c->n];
+    c->backends[i] = c->backends[c->n];
+}
+
+/* What the upstream's owner allows to be sent to it. */
+static bool route_reserve(struct gw_request *r, const struct cat_upstream *u, struct limit_time now)
+{
+    char name[LIMIT_NAME_BYTES] = "upstream:";
+    struct limit_result res;
+    str_copy(name + 9, sizeof(name) - 9, u->name);
+    const struct limit_subject subject = {str_from(name), &u->limits};
+    const struct limit_ask ask = {
+        .prompt_tokens = r->budget_tokens > 0 ? r->budget_tokens : r->body.len, .price = u->price};
+    return limit_reserve(r->gateway->limiter, &subject, 1, &ask, now, &r->upstream_ticket, &res);
+}
+
+static bool route_begin(struct gw_request *r, const struct cat_upstream *u, struct backend *b)
+{
+    const struct clock *clock = loop_clock(r->gateway->loop);
+    const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
+    if (!route_reserve(r, u, now)) {
+        return false;
+    }
+    if (!gw_backend_begin(b)) {
+        limit_settle(r->gateway->limiter, &r->upstream_ticket, 0, 0, now);
+        return false;
+    }
+    r->upstream = u;
+    r->backend = b;
+    return true;
+}
+
+/* True when the request has its server. */
+static bool route_try_version(struct gw_request *r, const struct cat_model *m,
+                              const struct cat_version *v, bool other)
+{
+    struct gateway *g = r->gateway;
+    struct route_choice c;
+    route_gather(r, v, other, &c);
+    const struct balance_ask ask = {.prefix = r->parsed.prefix ^ hash_str(str_from(r->tenant)),
+                                    .turn = g->turn++,
+                                    .rng = &g->rng};
+    while (c.n > 0) {
+        uint32_t i = balance_of((enum cat_balance)m->balance)->pick(c.servers, c.n, &ask);
+        ASSERT(i < c.n);
+        if (route_begin(r, c.upstreams[i], c.backends[i])) {
+            r->model_row = m;
+            r->version = v;
+            return true;
+        }
+        route_leave_out(&c, i);
+    }
+    return false;
+}
+
+/* ---- one model ---- */
+
+static const struct cat_version *route_version(struct gw_request *r, const struct cat_model *m)
+{
+    const struct cat_version *versions = m->versions.at;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < m->versions.n; i++) {
+        sum += versions[i].weight;
+    }
+    uint64_t at = m->versions.n > 1 ? rng_below(&r->gateway->rng, (uint32_t)sum) : 0;
+    for (uint32_t i = 0; i + 1 < m->versions.n; i++) {
+        if (at < versions[i].weight) {
+            return &versions[i];
+        }
+        at -= versions[i].weight;
+    }
+    return &versions[m->versions.n - 1];
+}
+
+static bool route_try_model(struct gw_request *r, const struct cat_model *m, bool other)
+{
+    const struct cat_version *versions = m->versions.at;
+    if (m == r->wanted && r->pinned != NULL) {
+        return route_try_version(r, m, r->pinned, other);
+    }
+    const struct cat_version *first = route_version(r, m);
+    if (route_try_version(r, m, first, other)) {
+        return true;
+    }
+    for (uint32_t i = 0; i < m->versions.n; i++) {
+        bool another = &versions[i] != first && versions[i].weight > 0;
+        if (another && route_try_version(r, m, &versions[i], other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool route_try(struct gw_request *r, bool other)
+{
+    const struct cat_model *wanted = r->wanted;
+    if (route_try_model(r, wanted, other)) {
+        return true;
+    }
+    for (uint32_t i = 0; i < wanted->fallback.n; i++) {
+        if (route_try_model(r, wanted->next[i], other)) {
+            metric_add(metric_get(METRIC_FALLBACKS), 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Lists of models are the own server's to give; it stands for every other request without one. */
+static bool route_try_local(struct gw_request *r)
+{
+    const struct cat_upstream *local = r->cat->local;
+    struct backend *b = local != NULL ? gw_backends_find(&r->gateway->backends, local->name) : NULL;
+    return b != NULL && route_begin(r, local, b);
+}
+
+void stage_route_finish(struct gw_request *r, enum breaker_end how)
+{
+    if (r->backend == NULL) {
+        return;
+    }
+    str_copy(r->tried, sizeof(r->tried), r->upstream->name);
+    if (!r->gateway->destroyed) {
+        gw_backend_finish(r->backend, how);
+    }
+    r->backend = NULL;
+}
+
+void stage_route_settle(struct gw_request *r)
+{
+    const struct clock *clock = loop_clock(r->gateway->loop);
+    const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
+    if (r->upstream_ticket.n > 0) {
+        int64_t cost =
+            limit_cost(&r->upstream->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
+        limit_settle(r->gateway->limiter, &r->upstream_ticket,
+                     (uint64_t)r->prompt_tokens + r->output_tokens, cost, now);
+    }
+}
+
+/* ---- the line ---- */
+
 static void route_join(struct gw_request *r)
 {
-    list_push_back(&r->gateway->waiting, &r->waiting);
-    r->gateway->n_waiting++;
-    loop_timer_start(&r->wait_timer, r->gateway->conf.wait_ms);
+    struct gateway *g = r->gateway;
+    list_push_back(&g->waiting, &r->waiting);
+    g->n_waiting++;
+    if (r->wait_until_ms == 0) {
+        r->wait_until_ms = loop_now_ms(g->loop) + g->conf.wait_ms;
+    }
+    if (!loop_timer_is_armed(&g->line_timer)) {
+        loop_timer_start(&g->line_timer, ROUTE_PAUSE_MS);
+    }
 }
 
 void stage_route_leave(struct gw_request *r)
@@ -23,44 +211,44 @@ void stage_route_leave(struct gw_request *r)
         ASSERT(r->gateway->n_waiting > 0);
         r->gateway->n_waiting--;
         list_remove(&r->waiting);
-        loop_timer_stop(&r->wait_timer);
     }
 }
 
 void stage_route_wake(struct gateway *g)
 {
     /* Those that wait now: what comes back to the line waits for the next time. */
-    for (uint32_t n = g->n_waiting; n > 0 && g->ready; n--) {
+    for (uint32_t n = g->n_waiting; n > 0 && g->n_waiting > 0; n--) {
         struct gw_request *r = LIST_ENTRY(list_first(&g->waiting), struct gw_request, waiting);
         stage_route_leave(r);
-        stages_resume(r, GW_NEXT);
+        stages_resume(r, stage_route(r));
+    }
+}
+
+/* Breakers close and waits end without anybody saying so: the line looks again by itself. */
+void stage_route_on_line(void *ctx)
+{
+    struct gateway *g = ctx;
+    stage_route_wake(g);
+    if (g->n_waiting > 0 && !loop_timer_is_armed(&g->line_timer)) {
+        loop_timer_start(&g->line_timer, ROUTE_PAUSE_MS);
     }
 }
 
 void stage_route_on_timer(void *ctx)
 {
     struct gw_request *r = ctx;
-    if (!list_is_linked(&r->waiting)) {
-        stages_resume(r, stage_route(r)); /* the pause is over */
-        return;
-    }
-    stage_route_leave(r);
-    err_set(&r->err, RC_UNAVAILABLE, "No model server is ready to answer. Try again in a moment.");
-    stages_resume(r, GW_FAIL);
+    stages_resume(r, stage_route(r)); /* the pause is over */
 }
 
-enum gw_result stage_route(struct gw_request *r)
+static enum gw_result route_wait(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
-    if (r->pause) {
-        r->pause = false;
-        loop_timer_start(&r->wait_timer, ROUTE_PAUSE_MS);
-        return GW_WAIT;
+    if (r->wait_until_ms != 0 && loop_now_ms(g->loop) >= r->wait_until_ms) {
+        err_set(&r->err, RC_UNAVAILABLE,
+                "No model server is ready to answer. Try again in a moment.");
+        return GW_FAIL;
     }
-    if (g->ready) {
-        return GW_NEXT;
-    }
-    if (g->n_waiting >= g->conf.waiting_max) {
+    if (r->wait_until_ms == 0 && g->n_waiting >= g->conf.waiting_max) {
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("line")), 1);
         err_set(&r->err, RC_OVERLOADED, "No model server is ready, and %u requests wait already.",
                 g->n_waiting);
@@ -68,4 +256,30 @@ enum gw_result stage_route(struct gw_request *r)
     }
     route_join(r);
     return GW_WAIT;
+}
+
+enum gw_result stage_route(struct gw_request *r)
+{
+    if (!gw_kind_has_body(r->kind) && !r->cat->only_local) {
+        return stage_route_models(r);
+    }
+    bool any = false;
+    bool again = r->tried[0] != '\0';
+    if (r->wanted == NULL) {
+        any = !r->pause && route_try_local(r);
+    } else {
+        any = route_try(r, again);
+        any = any || (again && !r->pause && route_try(r, false));
+    }
+    if (any) {
+        r->pause = false;
+        r->wait_until_ms = 0;
+        return GW_NEXT;
+    }
+    if (r->pause) {
+        r->pause = false;
+        loop_timer_start(&r->wait_timer, ROUTE_PAUSE_MS);
+        return GW_WAIT;
+    }
+    return route_wait(r);
 }

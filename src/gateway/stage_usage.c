@@ -21,6 +21,8 @@ void stage_usage(struct gw_request *r, enum rc how)
     uint64_t duration_ns = clock_mono_ns(loop_clock(r->gateway->loop)) - r->started_ns;
     const struct http_head *head = http_exchange_head(r->x);
     int status = usage_status(r, how);
+    stage_limit_settle(r);
+    stage_route_settle(r);
     metric_add(metric_status(status), 1);
     metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
     if (r->n_attempts > 0 && gw_kind_has_body(r->kind)) {
@@ -40,6 +42,8 @@ void stage_usage(struct gw_request *r, enum rc how)
         log_u64("first_event_ns", r->first_event_ns != 0 ? r->first_event_ns - r->started_ns : 0),
         log_u64("auth_ns", r->stage_ns[GW_STAGE_AUTH]),
         log_u64("parse_ns", r->stage_ns[GW_STAGE_PARSE]),
+        log_u64("limit_ns", r->stage_ns[GW_STAGE_LIMIT]),
         log_u64("route_ns", r->stage_ns[GW_STAGE_ROUTE]), log_u64("attempts", r->n_attempts),
+        log_str("upstream", r->upstream != NULL ? r->upstream->name : STR_LIT("")),
         log_bool("failed", r->failed));
 }

@@ -11,9 +11,8 @@
 enum { STAGES_ARENA_BYTES_MAX = 1 << 20 }; /* names and heads: bodies are parsed elsewhere */
 
 static const struct gw_stage gw_stages[GW_STAGE_N] = {
-    [GW_STAGE_AUTH] = {"auth", stage_auth},
-    [GW_STAGE_PARSE] = {"parse", stage_parse},
-    [GW_STAGE_ROUTE] = {"route", stage_route},
+    [GW_STAGE_AUTH] = {"auth", stage_auth},    [GW_STAGE_PARSE] = {"parse", stage_parse},
+    [GW_STAGE_LIMIT] = {"limit", stage_limit}, [GW_STAGE_ROUTE] = {"route", stage_route},
     [GW_STAGE_PROXY] = {"proxy", stage_proxy},
 };
 
@@ -111,6 +110,7 @@ void stages_release(struct gw_request *r)
         /* All that is left is to be taken by the client: it lies in the connection. */
         stages_unhold(r, &r->body);
         stages_unhold(r, &r->reply);
+        stages_unhold(r, &r->edited);
     }
     if (r->x != NULL || r->call != NULL || r->parsing) {
         return;
@@ -121,6 +121,9 @@ void stages_release(struct gw_request *r)
     sse_deinit(&r->sse);
     stages_unhold(r, &r->body);
     stages_unhold(r, &r->reply);
+    stages_unhold(r, &r->edited);
+    ASSERT(r->ticket.n == 0 && r->backend == NULL);
+    cat_put(r->cat);
     arena_deinit(&r->arena);
     mem_free(r);
     g->n_requests--;
@@ -190,6 +193,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     }
     const struct http_head *head = http_exchange_head(x);
     g->n_requests++;
+    g->retry_budget = MIN(g->retry_budget + 1, 5u * GATEWAY_RETRIES_MAX);
     r->gateway = g;
     r->x = x;
     r->kind = kind;
@@ -198,6 +202,9 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     arena_init(&r->arena, STAGES_ARENA_BYTES_MAX);
     buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
     buf_init(&r->reply, GATEWAY_REPLY_BYTES_MAX);
+    buf_init(&r->edited, GATEWAY_BODY_BYTES_MAX + GATEWAY_EDIT_BYTES_MAX);
+    r->cat = catalog_now(g->catalog);
+    cat_hold(r->cat);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);
     loop_timer_init(&r->ping_timer, g->loop, stage_proxy_on_silence, r);
     stages_make_id(&g->rng, head, r->id);

@@ -1,9 +1,9 @@
 /* stages.h: one request at the front door, and the ordered stages it walks.
  *
- *   head ──> [auth] ──> [parse] ──> [route] ──> [proxy] ──> [usage]
- *             │ 401       │ 400       │ ready?    │ model server's answer, retried
- *             │           │ 404 413   │ else wait │ while the client has seen nothing
- *             v           v           v           v
+ *   head ──> [auth] ──> [parse] ──> [limit] ──> [route] ──> [proxy] ──> [usage]
+ *             │ 401 403   │ 400       │ 429       │ a server  │ its answer; tried again
+ *             │ 429       │ 404 413   │           │ else wait │ while the client saw nothing
+ *             v           v           v           v           v
  *           error reply with the row of the error; every way out passes [usage] once
  *
  * A stage returns NEXT (go on), WAIT (something will call stages_resume), DONE (the answer is
@@ -13,10 +13,14 @@
 #ifndef GATEWAY_STAGES_H
 #define GATEWAY_STAGES_H
 
+#include "api/link.h"
 #include "api/types.h"
 #include "base/list.h"
 #include "base/rng.h"
+#include "gateway/backend.h"
 #include "gateway/gateway.h"
+#include "gateway/limit.h"
+#include "gateway/lockout.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/sse.h"
@@ -34,12 +38,15 @@ static inline bool gw_kind_has_body(enum gw_kind kind)
 enum {
     GW_ID_BYTES = 72,
     GW_UPSTREAM_HEADERS_MAX = 3, /* when to come again */
-    GW_HEADERS_MAX = 16,
+    GW_HEADERS_MAX = 24,
+    GW_SUBJECTS_MAX = 4,              /* key, user, project, model */
+    GW_OUTPUT_TOKENS_DEFAULT = 16384, /* set aside for who is limited and names no max_tokens */
 };
 
 enum gw_stage_id {
     GW_STAGE_AUTH,
     GW_STAGE_PARSE,
+    GW_STAGE_LIMIT,
     GW_STAGE_ROUTE,
     GW_STAGE_PROXY,
     GW_STAGE_N,
@@ -50,7 +57,10 @@ struct gw_parsed {
     enum rc rc;
     struct err err;
     struct str model; /* in the request's arena */
-    bool stream;
+    bool stream, include_usage, has_max_tokens;
+    uint32_t max_tokens;
+    uint32_t n_choices; /* prompts times n; 0: nothing is generated */
+    uint64_t prefix;    /* a hash of the prompt's beginning */
 };
 
 struct gw_request {
@@ -63,9 +73,12 @@ struct gw_request {
     char id[GW_ID_BYTES]; /* x-request-id */
     char traceparent[56]; /* of the client, or "" */
     char tenant[META_KEY_ID_BYTES];
+    struct cat *cat;           /* held: the catalogue that the request began with */
+    const struct cat_key *key; /* NULL until [auth] is through */
     struct err err;
-    bool failed; /* the client got an error, whole or as its stream's last event */
-    bool ended;  /* the answer is complete */
+    uint64_t retry_ns; /* with err: when to come again; 0 = the row's default */
+    bool failed;       /* the client got an error, whole or as its stream's last event */
+    bool ended;        /* the answer is complete */
 
     /* parse */
     struct arena arena;
@@ -75,10 +88,29 @@ struct gw_request {
     struct str model; /* "" for the list of models */
     bool stream;
 
+    const struct cat_model *wanted;   /* what was asked for, its alias resolved */
+    const struct cat_version *pinned; /* NULL = any, by weight */
+
+    /* limit */
+    struct limit_subject subjects[GW_SUBJECTS_MAX];
+    char subject_names[GW_SUBJECTS_MAX][LIMIT_NAME_BYTES];
+    uint32_t n_subjects;
+    struct limit_ticket ticket;
+    bool clamped;               /* max_tokens goes on as below */
+    uint32_t output_tokens_max; /* of each choice */
+    uint64_t budget_tokens;     /* prompt and output together; 0 = no limit */
+
     /* route */
-    struct list_node waiting;     /* on gateway.waiting while the model server is away */
-    struct loop_timer wait_timer; /* the end of the wait, or of the pause before a retry */
-    bool pause;                   /* the last attempt broke: look again in a moment */
+    struct list_node waiting;          /* on gateway.waiting while no server can take it */
+    struct loop_timer wait_timer;      /* the pause before a retry */
+    uint64_t wait_until_ms;            /* in line until then; 0 = not in line */
+    bool pause;                        /* the last attempt broke: look again in a moment */
+    const struct cat_model *model_row; /* being tried: `wanted`, or a fallback of it */
+    const struct cat_version *version;
+    const struct cat_upstream *upstream;
+    struct backend *backend;            /* begun; NULL = none */
+    char tried[CAT_NAME_BYTES_MAX + 1]; /* the server that broke last */
+    struct limit_ticket upstream_ticket;
 
     /* proxy */
     struct http_call *call; /* NULL while none is under way */
@@ -89,8 +121,10 @@ struct gw_request {
     uint32_t n_upstream_headers;
     bool upstream_is_stream, begun, saw_done, saw_error, paused;
     struct sse sse;
-    struct buf reply; /* whole replies */
-    uint32_t prompt_tokens, output_tokens;
+    struct buf reply;  /* whole replies */
+    struct buf edited; /* the body with what this server needs; empty = as received */
+    bool hide_usage;   /* the client did not ask for the chunk that we did */
+    uint32_t prompt_tokens, cached_tokens, output_tokens;
     uint64_t first_event_ns;
     struct loop_timer ping_timer; /* streams: when the next comment is due */
 };
@@ -112,6 +146,8 @@ void stages_resume(struct gw_request *r, enum gw_result result);
 void stages_back_to(struct gw_request *r, enum gw_stage_id stage);
 /* Frees the request once nothing refers to it any more. */
 void stages_release(struct gw_request *r);
+/* Whether who asks may have a model: by the scopes of the key, by the list of its project. */
+bool stage_parse_allows(const struct gw_request *r, struct str model);
 /* Appends to the request's body or reply; RC_OVERLOADED when all requests together hold too much,
  * RC_TOO_LARGE at the buffer's own cap. */
 RC stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err *err);
@@ -120,13 +156,34 @@ void stages_unhold(struct gw_request *r, struct buf *b);
 
 enum gw_result stage_auth(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
+enum gw_result stage_limit(struct gw_request *r);
+/* What the request used is known, or all that ever will be. */
+void stage_limit_settle(struct gw_request *r);
+/* x-ratelimit-* lines into `h`. */
+struct gw_headers;
+void stage_limit_headers(const struct gw_request *r, struct gw_headers *h);
 enum gw_result stage_route(struct gw_request *r);
+/* stage_models.c: the models of the catalogue that the caller may ask for. */
+enum gw_result stage_route_models(struct gw_request *r);
+/* The call to the server is over. */
+void stage_route_finish(struct gw_request *r, enum breaker_end how);
+/* What it used there is known. */
+void stage_route_settle(struct gw_request *r);
 void stage_route_on_timer(void *ctx);
 /* Leaves the line, if it stands there. */
 void stage_route_leave(struct gw_request *r);
-/* The model server is ready: lets the whole line go on. */
+/* Some server may be ready: lets those in line look again. */
 void stage_route_wake(struct gateway *g);
+/* gateway.line_timer */
+void stage_route_on_line(void *ctx);
 enum gw_result stage_proxy(struct gw_request *r);
+/* proxy_request.c: what goes to the server. Edits lie in r->edited, texts in r->arena and `texts`.
+ */
+enum { GW_REQUEST_HEADERS_MAX = 2 + API_LINK_HEADERS_MAX };
+MUST_CHECK bool proxy_request_edit(struct gw_request *r);
+struct str proxy_request_target(struct gw_request *r);
+uint32_t proxy_request_headers(struct gw_request *r, struct http_header *out,
+                               struct api_header *texts);
 /* Once, when the exchange has closed: access line and metrics. */
 void stage_usage(struct gw_request *r, enum rc how);
 
@@ -144,7 +201,9 @@ struct gw_headers {
     uint32_t n;
     char processing_ms[24];
     char timing[256];
+    char limits[6][24];
 };
+void gw_header(struct gw_headers *h, const char *name, const char *value);
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type);
 void gw_reply_error(struct gw_request *r);
 /* The model server's reply, and of its headers those that say when to come again. */
@@ -156,16 +215,20 @@ void gw_reply_last_event(struct gw_request *r, struct str json);
 struct gateway {
     struct loop *loop;
     struct gateway_conf conf;
-    struct str models[GATEWAY_MODELS_MAX];
     struct catalog *catalog;
+    struct limiter *limiter;
+    struct lockout *lockout;
+    struct backends backends;
     struct http_server *http;
-    struct http_pool *pool;
-    struct list waiting; /* requests that wait for the model server, oldest first */
+    struct list waiting;          /* requests that no server can take, oldest first */
+    struct loop_timer line_timer; /* looks again for them */
+    uint32_t retry_budget;        /* see stage_proxy.c */
+    uint32_t turn;                /* of the balancers */
     uint32_t n_waiting, n_requests;
     size_t held_bytes;
     struct rng rng;       /* ids of requests: unique, not secret */
     struct arena scratch; /* what is parsed on the loop; reset after each use */
-    bool ready, draining, destroyed;
+    bool draining, destroyed;
 };
 
 /* A request is gone: frees a destroyed gateway that none refers to. */

@@ -2,6 +2,7 @@
 #include "net/addr.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 
@@ -91,6 +92,30 @@ RC addr_parse(struct addr *a, struct str text, struct err *err)
             "address '%.*s': the host is not an IPv4 address, [IPv6 address] or localhost",
             (int)MIN(text.len, 100), text.ptr);
     }
+    return RC_OK;
+}
+
+enum rc addr_resolve(struct addr *a, struct str text, struct err *err)
+{
+    struct str host, port;
+    char host_text[256], port_text[8];
+    if (addr_parse(a, text, err) == RC_OK || str_starts(text, STR_LIT("unix:"))) {
+        return a->sa_bytes > 0 ? RC_OK : RC_INVALID;
+    }
+    if (!split_host_port(text, &host, &port) || !str_copy(host_text, sizeof(host_text), host) ||
+        !str_copy(port_text, sizeof(port_text), port) || text.ptr[0] == '[') {
+        return RC_INVALID; /* as addr_parse has said */
+    }
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG};
+    struct addrinfo *found = NULL;
+    int r = getaddrinfo(host_text, port_text, &hints, &found);
+    if (r != 0 || found == NULL || found->ai_addrlen > sizeof(a->sa)) {
+        return err_set(err, RC_UNAVAILABLE, "host %s: %s", host_text, gai_strerror(r));
+    }
+    *a = (struct addr){.sa_bytes = found->ai_addrlen};
+    memcpy(&a->sa, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
     return RC_OK;
 }
 

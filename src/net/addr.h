@@ -1,6 +1,6 @@
 /* addr.h: socket addresses as people write them: "127.0.0.1:8080", "[::1]:8080", "unix:/run/x".
  *
- * Plain data. Numeric hosts and "localhost" only; not here: DNS. */
+ * Plain data. Numeric hosts and "localhost", where not said otherwise. */
 #ifndef NET_ADDR_H
 #define NET_ADDR_H
 
@@ -24,6 +24,9 @@ struct addr {
 /* RC_INVALID with a sentence that quotes the text and says what is wrong. Port 0 is allowed (the
  * system picks). */
 RC addr_parse(struct addr *a, struct str text, struct err *err);
+/* As addr_parse, and names of hosts too: the first address that the system's resolver gives.
+ * Blocks: never on a loop. RC_UNAVAILABLE when the name has none. */
+RC addr_resolve(struct addr *a, struct str text, struct err *err);
 bool addr_is_unix(const struct addr *a);
 /* Reachable from this machine only: loopback or UNIX. */
 bool addr_is_local(const struct addr *a);

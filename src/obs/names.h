@@ -51,8 +51,10 @@
       "Streams that had begun and ended with an error, by model.")                                 \
     X(UPSTREAM_RETRIES, "bud_upstream_retries_total", COUNTER, "", NONE,                           \
       "Requests sent to a model server once more after an attempt broke.")                         \
+    X(FALLBACKS, "bud_fallbacks_total", COUNTER, "", NONE,                                         \
+      "Requests answered by a fallback model, since no server of their own was well.")             \
     X(REQUESTS_REFUSED, "bud_requests_refused_total", COUNTER, "limit", NONE,                      \
-      "Requests refused at a limit of the front door: line or memory.")                            \
+      "Requests refused at a limit: line, memory, or of a key, user, project, model.")             \
     X(SERVER_RESTARTS, "bud_server_restarts_total", COUNTER, "", NONE,                             \
       "Model server processes started again after they died.")                                     \
     X(AUTH_FAILURES, "bud_auth_failures_total", COUNTER, "", NONE,                                 \
@@ -90,6 +92,7 @@
     X(PROCESS_STOP, INFO, "process", "process-stop", 0, "process stops")                           \
     X(PROCESS_FAIL, ERROR, "process", "process-fail", 0, "process cannot go on")                   \
     X(CONFIG_WARN, WARN, "config", "config-warn", 10, "a setting is doubtful")                     \
+    X(CONFIG_RELOAD, INFO, "config", "config-reload", 0, "settings read again")                    \
     X(LISTEN, INFO, "net", "listen", 0, "listening")                                               \
     X(LISTEN_FAIL, ERROR, "net", "listen-fail", 10, "cannot listen")                               \
     X(ACCEPT_FAIL, WARN, "net", "accept-fail", 5, "cannot accept a connection")                    \
@@ -102,6 +105,7 @@
     X(KEY_CREATED, INFO, "auth", "key-created", 10, "key created")                                 \
     X(STORE_OPEN, INFO, "stores", "store-open", 0, "store opened")                                 \
     X(STORE_FAIL, ERROR, "stores", "store-fail", 10, "store failed")                               \
+    X(CATALOG, INFO, "gateway", "catalogue", 0, "another catalogue is in force")                   \
     X(MIGRATION, INFO, "stores", "migration", 0, "migration applied")                              \
     X(MODEL_LOAD, INFO, "model", "model-load", 0, "model loading")                                 \
     X(MODEL_READY, INFO, "model", "model-ready", 0, "model ready")                                 \
@@ -113,6 +117,10 @@
     X(CHILD_EXIT, WARN, "supervise", "child-exit", 0, "model server process ended")                \
     X(CHILD_FAIL, ERROR, "supervise", "child-fail", 10, "model server process cannot be started")  \
     X(UPSTREAM_FAIL, WARN, "gateway", "upstream-fail", 20, "model server failed a request")        \
+    X(UPSTREAM_AWAY, WARN, "gateway", "upstream-away", 20, "a server does not answer any more")    \
+    X(UPSTREAM_WELL, INFO, "gateway", "upstream-well", 20, "a server answers again")               \
+    X(BREAKER_OPEN, WARN, "gateway", "breaker-open", 20, "a server fails too often: left alone")   \
+    X(BREAKER_CLOSED, INFO, "gateway", "breaker-closed", 20, "a server is used again")             \
     X(ODD, WARN, "odd", "odd", 5, "something strange that is not fatal")
 
 /* Keys that several components write. */

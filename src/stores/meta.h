@@ -1,4 +1,4 @@
-/* meta.h: the metadata store: API keys and settings, in SQLite.
+/* meta.h: the metadata store: API keys, the catalogue and settings, in SQLite.
  *
  * Several processes may open one file together (WAL, busy timeout). Every statement is
  * parametrised. Calls block; a struct meta is used by one thread at a time. */
@@ -15,8 +15,10 @@ struct meta; /* opaque: one connection */
 RC meta_open(struct meta **out, const char *path, struct err *err);
 /* NULL is allowed. */
 void meta_close(struct meta *m);
-/* Changes whenever another connection has changed the file. */
+/* Changes whenever another connection has changed the file: cheap, and often for nothing. */
 RC meta_data_version(struct meta *m, int64_t *out, struct err *err);
+/* Grows with every change to keys and catalogue, whoever made it. */
+RC meta_revision(struct meta *m, int64_t *out, struct err *err);
 
 /* ---- settings: small named values ---- */
 
@@ -30,7 +32,13 @@ RC meta_setting_put_new(struct meta *m, const char *name, struct str value, bool
 
 /* ---- API keys ---- */
 
-enum { META_KEY_ID_BYTES = 32, META_KEY_NAME_BYTES = 64, META_KEY_HASH_BYTES = 32 };
+enum {
+    META_KEY_ID_BYTES = 32,
+    META_KEY_NAME_BYTES = 64,
+    META_KEY_HASH_BYTES = 32,
+    META_KEY_SCOPES_BYTES = 256,
+    META_KEY_LIMITS_BYTES = 512,
+};
 
 struct meta_key {
     char id[META_KEY_ID_BYTES];     /* "key_…" */
@@ -39,8 +47,13 @@ struct meta_key {
     char hint[16];                  /* the key's first characters, for lists */
     unsigned char hash[META_KEY_HASH_BYTES];
     int64_t created_s;
-    int64_t expires_s; /* 0 = never */
-    int64_t revoked_s; /* 0 = valid */
+    int64_t expires_s;                  /* 0 = never */
+    int64_t revoked_s;                  /* 0 = valid */
+    int64_t last_used_s;                /* 0 = never; coarse */
+    char project[META_KEY_NAME_BYTES];  /* "" = none */
+    char user[META_KEY_NAME_BYTES];     /* "" = none */
+    char scopes[META_KEY_SCOPES_BYTES]; /* separated by spaces; "" = all */
+    char limits[META_KEY_LIMITS_BYTES]; /* a JSON object, or "" */
 };
 
 /* RC_CONFLICT when the id or the hash exists. */
@@ -55,5 +68,24 @@ RC meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct meta_ke
 RC meta_key_delete(struct meta *m, const char *id, struct err *err);
 /* RC_NOT_FOUND when there is no such key. */
 RC meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err);
+/* Sets when a key ends, sooner or later than before; RC_NOT_FOUND when there is no valid one. */
+RC meta_key_expire(struct meta *m, const char *id, int64_t at_s, struct err *err);
+/* Notes a use; moves neither time back nor the revision. */
+RC meta_key_touch(struct meta *m, const char *id, int64_t now_s, struct err *err);
+
+/* ---- catalogue objects: a kind, a name, a JSON body ---- */
+
+struct meta_object {
+    struct str kind, name, body;
+};
+
+/* In one transaction: what `owner` had and is not among these is gone, these are its now. An
+ * object of another owner is RC_CONFLICT, and nothing changed. What is the same is not written. */
+RC meta_objects_replace(struct meta *m, const char *owner, const struct meta_object *objects,
+                        uint32_t n, struct err *err);
+/* Every object of a kind, by name; strings are borrowed during the call. Stops at a failure. */
+RC meta_objects_each(struct meta *m, const char *kind,
+                     enum rc (*each)(void *ctx, const struct meta_object *o), void *ctx,
+                     struct err *err);
 
 #endif

@@ -5,22 +5,18 @@
 #include "stores/meta.h"
 
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "stores/meta_private.h"
 #include "stores/migrate.h"
 
 enum { META_BUSY_MS = 5000, META_RETRY_MS = 10 };
 
-struct meta {
-    sqlite3 *db;
-};
-
-static enum rc meta_fail(struct meta *m, const char *what, struct err *err)
+enum rc meta_fail(struct meta *m, const char *what, struct err *err)
 {
     int code = sqlite3_extended_errcode(m->db);
     enum rc rc = RC_IO;
@@ -32,12 +28,18 @@ static enum rc meta_fail(struct meta *m, const char *what, struct err *err)
     return err_set(err, rc, "metadata: cannot %s: %s", what, sqlite3_errmsg(m->db));
 }
 
-static enum rc meta_prepare(struct meta *m, sqlite3_stmt **stmt, const char *sql, struct err *err)
+enum rc meta_prepare(struct meta *m, sqlite3_stmt **stmt, const char *sql, struct err *err)
 {
     if (sqlite3_prepare_v2(m->db, sql, -1, stmt, NULL) != SQLITE_OK) {
         return meta_fail(m, "prepare a statement", err);
     }
     return RC_OK;
+}
+
+enum rc meta_exec(struct meta *m, const char *sql, const char *what, struct err *err)
+{
+    return sqlite3_exec(m->db, sql, NULL, NULL, NULL) == SQLITE_OK ? RC_OK
+                                                                   : meta_fail(m, what, err);
 }
 
 /* ---- opening ---- */
@@ -97,10 +99,10 @@ void meta_close(struct meta *m)
     }
 }
 
-enum rc meta_data_version(struct meta *m, int64_t *out, struct err *err)
+static enum rc meta_number(struct meta *m, const char *sql, int64_t *out, struct err *err)
 {
     sqlite3_stmt *stmt = NULL;
-    enum rc rc = meta_prepare(m, &stmt, "PRAGMA data_version", err);
+    enum rc rc = meta_prepare(m, &stmt, sql, err);
     if (rc == RC_OK) {
         if (sqlite3_step(stmt) == SQLITE_ROW) {
             *out = sqlite3_column_int64(stmt, 0);
@@ -110,6 +112,16 @@ enum rc meta_data_version(struct meta *m, int64_t *out, struct err *err)
     }
     sqlite3_finalize(stmt);
     return rc;
+}
+
+enum rc meta_data_version(struct meta *m, int64_t *out, struct err *err)
+{
+    return meta_number(m, "PRAGMA data_version", out, err);
+}
+
+enum rc meta_revision(struct meta *m, int64_t *out, struct err *err)
+{
+    return meta_number(m, "SELECT n FROM revision", out, err);
 }
 
 /* ---- settings ---- */
@@ -157,7 +169,10 @@ enum rc meta_setting_put_new(struct meta *m, const char *name, struct str value,
 
 /* ---- keys ---- */
 
-#define META_KEY_COLUMNS "id, name, role, hint, hash, created_s, expires_s, revoked_s"
+#define META_KEY_COLUMNS                                                                           \
+    "id, name, role, hint, hash, created_s, expires_s, revoked_s, project, user, scopes, limits, " \
+    "last_used_s"
+#define META_KEY_PLACES "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 
 static void meta_key_bind(sqlite3_stmt *stmt, const struct meta_key *key)
 {
@@ -169,6 +184,11 @@ static void meta_key_bind(sqlite3_stmt *stmt, const struct meta_key *key)
     sqlite3_bind_int64(stmt, 6, key->created_s);
     sqlite3_bind_int64(stmt, 7, key->expires_s);
     sqlite3_bind_int64(stmt, 8, key->revoked_s);
+    sqlite3_bind_text(stmt, 9, key->project, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 10, key->user, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 11, key->scopes, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 12, key->limits, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 13, key->last_used_s);
 }
 
 static enum rc meta_key_write(struct meta *m, const char *sql, const struct meta_key *key,
@@ -189,8 +209,8 @@ static enum rc meta_key_write(struct meta *m, const char *sql, const struct meta
 
 enum rc meta_key_insert(struct meta *m, const struct meta_key *key, struct err *err)
 {
-    return meta_key_write(
-        m, "INSERT INTO keys (" META_KEY_COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)", key, err);
+    return meta_key_write(m, "INSERT INTO keys (" META_KEY_COLUMNS ") VALUES (" META_KEY_PLACES ")",
+                          key, err);
 }
 
 enum rc meta_key_insert_first(struct meta *m, const struct meta_key *key, bool *stored,
@@ -199,14 +219,14 @@ enum rc meta_key_insert_first(struct meta *m, const struct meta_key *key, bool *
     /* One statement, so one write lock: the emptiness seen is the emptiness written into. */
     enum rc rc = meta_key_write(m,
                                 "INSERT INTO keys (" META_KEY_COLUMNS ") "
-                                "SELECT ?, ?, ?, ?, ?, ?, ?, ? "
+                                "SELECT " META_KEY_PLACES " "
                                 "WHERE NOT EXISTS (SELECT 1 FROM keys)",
                                 key, err);
     *stored = rc == RC_OK && sqlite3_changes(m->db) == 1;
     return rc;
 }
 
-static void meta_column_text(sqlite3_stmt *stmt, int column, char *out, size_t bytes)
+void meta_column_text(sqlite3_stmt *stmt, int column, char *out, size_t bytes)
 {
     const char *text = (const char *)sqlite3_column_text(stmt, column);
     str_copy(out, bytes, str_make(text, (size_t)sqlite3_column_bytes(stmt, column)));
@@ -226,6 +246,11 @@ static enum rc meta_key_read(sqlite3_stmt *stmt, struct meta_key *key, struct er
     key->created_s = sqlite3_column_int64(stmt, 5);
     key->expires_s = sqlite3_column_int64(stmt, 6);
     key->revoked_s = sqlite3_column_int64(stmt, 7);
+    meta_column_text(stmt, 8, key->project, sizeof(key->project));
+    meta_column_text(stmt, 9, key->user, sizeof(key->user));
+    meta_column_text(stmt, 10, key->scopes, sizeof(key->scopes));
+    meta_column_text(stmt, 11, key->limits, sizeof(key->limits));
+    key->last_used_s = sqlite3_column_int64(stmt, 12);
     return RC_OK;
 }
 
@@ -265,21 +290,48 @@ enum rc meta_key_delete(struct meta *m, const char *id, struct err *err)
     return rc;
 }
 
-enum rc meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err)
+/* `sql` has a time and an id. */
+static enum rc meta_key_set_time(struct meta *m, const char *sql, int64_t time_s, const char *id,
+                                 struct err *err)
 {
     sqlite3_stmt *stmt = NULL;
-    enum rc rc =
-        meta_prepare(m, &stmt, "UPDATE keys SET revoked_s = ? WHERE id = ? AND revoked_s = 0", err);
+    enum rc rc = meta_prepare(m, &stmt, sql, err);
     if (rc != RC_OK) {
         return rc;
     }
-    sqlite3_bind_int64(stmt, 1, now_s);
+    sqlite3_bind_int64(stmt, 1, time_s);
     sqlite3_bind_text(stmt, 2, id, -1, SQLITE_STATIC);
     if (sqlite3_step(stmt) != SQLITE_DONE) {
-        rc = meta_fail(m, "revoke a key", err);
-    } else if (sqlite3_changes(m->db) == 0) {
-        rc = err_set(err, RC_NOT_FOUND, "there is no valid key %s", id);
+        rc = meta_fail(m, "change a key", err);
     }
     sqlite3_finalize(stmt);
     return rc;
+}
+
+static enum rc meta_key_changed(struct meta *m, enum rc rc, const char *id, struct err *err)
+{
+    if (rc == RC_OK && sqlite3_changes(m->db) == 0) {
+        return err_set(err, RC_NOT_FOUND, "there is no valid key %s", id);
+    }
+    return rc;
+}
+
+enum rc meta_key_revoke(struct meta *m, const char *id, int64_t now_s, struct err *err)
+{
+    enum rc rc = meta_key_set_time(
+        m, "UPDATE keys SET revoked_s = ? WHERE id = ? AND revoked_s = 0", now_s, id, err);
+    return meta_key_changed(m, rc, id, err);
+}
+
+enum rc meta_key_expire(struct meta *m, const char *id, int64_t at_s, struct err *err)
+{
+    enum rc rc = meta_key_set_time(
+        m, "UPDATE keys SET expires_s = ? WHERE id = ? AND revoked_s = 0", at_s, id, err);
+    return meta_key_changed(m, rc, id, err);
+}
+
+enum rc meta_key_touch(struct meta *m, const char *id, int64_t now_s, struct err *err)
+{
+    return meta_key_set_time(m, "UPDATE keys SET last_used_s = max(last_used_s, ?) WHERE id = ?",
+                             now_s, id, err);
 }

@@ -11,6 +11,26 @@ static const char *const migrate_steps[] = {
     " id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, hint TEXT NOT NULL,"
     " hash BLOB NOT NULL UNIQUE, created_s INTEGER NOT NULL,"
     " expires_s INTEGER NOT NULL DEFAULT 0, revoked_s INTEGER NOT NULL DEFAULT 0) STRICT;",
+
+    /* 2: whose a key is and what it may; the catalogue. `revision` moves with every change
+     * that a gateway must see, and with no other: not with a key's last use. */
+    "ALTER TABLE keys ADD COLUMN project TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN user TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE keys ADD COLUMN last_used_s INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE objects (kind TEXT NOT NULL, name TEXT NOT NULL, owner TEXT NOT NULL,"
+    " body TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE revision (n INTEGER NOT NULL) STRICT;"
+    "INSERT INTO revision VALUES (1);"
+    "CREATE TRIGGER keys_added AFTER INSERT ON keys BEGIN UPDATE revision SET n = n + 1; END;"
+    "CREATE TRIGGER keys_gone AFTER DELETE ON keys BEGIN UPDATE revision SET n = n + 1; END;"
+    "CREATE TRIGGER keys_changed AFTER UPDATE OF name, role, hash, expires_s, revoked_s, project,"
+    " user, scopes, limits ON keys BEGIN UPDATE revision SET n = n + 1; END;"
+    "CREATE TRIGGER objects_added AFTER INSERT ON objects BEGIN UPDATE revision SET n = n + 1; END;"
+    "CREATE TRIGGER objects_gone AFTER DELETE ON objects BEGIN UPDATE revision SET n = n + 1; END;"
+    "CREATE TRIGGER objects_changed AFTER UPDATE ON objects"
+    " BEGIN UPDATE revision SET n = n + 1; END;",
 };
 
 static enum rc migrate_exec(sqlite3 *db, const char *sql, struct err *err)

@@ -79,6 +79,14 @@ static bool script_stream(struct peer *p)
            say(p, "0\r\n\r\n");
 }
 
+static bool script_usage_stream(struct peer *p)
+{
+    return say_stream_head(p) && say_chunk(p, "data: {\"choices\":[{}],\"usage\":null}\n\n") &&
+           say_chunk(p, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":31,"
+                        "\"completion_tokens\":5}}\n\ndata: [DONE]\n\n") &&
+           say(p, "0\r\n\r\n");
+}
+
 static bool script_close(struct peer *p)
 {
     (void)p;
@@ -281,6 +289,7 @@ static const struct {
 } scripts[] = {
     {"ok", script_ok},
     {"stream", script_stream},
+    {"usage-stream", script_usage_stream},
     {"close", script_close},
     {"close-once", script_close_once},
     {"half-head", script_half_head},

@@ -1,0 +1,317 @@
+/* front.c: see front.h. */
+#include "cli/front.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "admin/admin.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/model_path.h"
+#include "gateway/catalog_file.h"
+#include "obs/log.h"
+
+enum { FRONT_LOG_MS = 50 };
+
+/* ---- settings ---- */
+
+static enum rc front_address(const struct settings *s, const char *key, struct str text,
+                             struct addr *out, struct err *err)
+{
+    enum rc rc = addr_parse(out, text, err);
+    if (rc == RC_OK && s->tls.len > 0 && !str_is(s->tls, "off")) {
+        return err_set(err, RC_UNSUPPORTED, "tls %.*s: only 'off' is known", STR(s->tls));
+    }
+    if (rc == RC_OK && !addr_is_local(out) && s->tls.len == 0) {
+        return err_set(err, RC_FORBIDDEN,
+                       "%s %.*s: others can reach this address, and keys would travel in the "
+                       "clear; listen on loopback behind a TLS proxy, or say --tls off",
+                       key, STR(text));
+    }
+    return rc;
+}
+
+static void front_log(const struct settings *s)
+{
+    const struct log_options log = {.service = "bud",
+                                    .fd = STDOUT_FILENO,
+                                    .level = (enum log_level)s->log_level,
+                                    .gather = true};
+    log_init(&log);
+}
+
+/* Every connection is a descriptor; what the system refuses is what it was before. */
+static void front_raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+enum rc front_init(struct front *f, const struct args *a, struct err *err)
+{
+    f->args = a;
+    enum rc rc = model_path_home(f->home, err);
+    rc = rc == RC_OK ? file_make_dirs(f->home, err) : rc;
+    rc = rc == RC_OK ? settings_load(&f->settings, a, f->home, err) : rc;
+    if (rc != RC_OK) {
+        return rc;
+    }
+    const struct settings *s = &f->settings;
+    front_log(s);
+    front_raise_files();
+    rc = front_address(s, "--listen", s->listen, &f->listen, err);
+    return rc == RC_OK ? front_address(s, "--admin-listen", s->admin_listen, &f->admin_listen, err)
+                       : rc;
+}
+
+/* ---- stores and keys ---- */
+
+static enum rc front_open(const char *home, struct meta **meta, struct kms **kms,
+                          struct secret *pepper, struct err *err)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/kms.key", home);
+    enum rc rc = kms_open_file(kms, path, err);
+    snprintf(path, sizeof(path), "%s/meta.db", home);
+    rc = rc == RC_OK ? meta_open(meta, path, err) : rc;
+    return rc == RC_OK ? key_pepper_load(pepper, *meta, *kms, err) : rc;
+}
+
+enum rc front_stores_open(struct front_stores *s, struct err *err)
+{
+    char home[PATH_MAX];
+    enum rc rc = model_path_home(home, err);
+    rc = rc == RC_OK ? file_make_dirs(home, err) : rc;
+    return rc == RC_OK ? front_open(home, &s->meta, &s->kms, &s->pepper, err) : rc;
+}
+
+void front_stores_close(struct front_stores *s)
+{
+    meta_close(s->meta);
+    kms_close(s->kms);
+    secret_wipe(&s->pepper);
+    *s = (struct front_stores){0};
+}
+
+static enum rc front_first_key(struct front *f, struct err *err)
+{
+    struct meta_key row;
+    struct key_options opt = {
+        .name = "first key", .role = "owner", .created_s = clock_wall_s(clock_system())};
+    const char *file = getenv("BUD_BOOTSTRAP_KEY_FILE");
+    struct buf text;
+    buf_init(&text, KEY_TEXT_BYTES);
+    enum rc rc = RC_OK;
+    if (file != NULL && file[0] != '\0') {
+        rc = file_read(file, &text, err);
+        struct str key = str_trim(buf_str(&text));
+        rc = rc == RC_OK ? key_from_text(&f->pepper, &opt, key, &row, err) : rc;
+    } else if (!f->makes_key) {
+        buf_deinit(&text);
+        return RC_OK;
+    } else {
+        key_make(&f->pepper, &opt, f->first_key, &row);
+    }
+    bool stored = false;
+    rc = rc == RC_OK ? meta_key_insert_first(f->meta, &row, &stored, err) : rc;
+    if (stored) {
+        str_copy(f->first_key_id, sizeof(f->first_key_id), str_from(row.id));
+    } else {
+        mem_wipe(f->first_key, sizeof(f->first_key));
+    }
+    if (text.ptr != NULL) {
+        mem_wipe(text.ptr, text.len);
+    }
+    buf_deinit(&text);
+    return rc;
+}
+
+/* The start failed before the key could be shown: the next start makes and shows another one. */
+static void front_take_back_key(struct front *f)
+{
+    struct err err = {0};
+    struct meta *m = NULL;
+    enum rc rc = meta_open(&m, f->meta_path, &err);
+    rc = rc == RC_OK ? meta_key_delete(m, f->first_key_id, &err) : rc;
+    if (rc != RC_OK) {
+        log_event(LOG_STORE_FAIL, log_err(&err), log_err_code(&err));
+    }
+    meta_close(m);
+}
+
+enum rc front_open_stores(struct front *f, bool makes_key, struct err *err)
+{
+    f->makes_key = makes_key;
+    snprintf(f->meta_path, sizeof(f->meta_path), "%s/meta.db", f->home);
+    enum rc rc = front_open(f->home, &f->meta, &f->kms, &f->pepper, err);
+    return rc == RC_OK ? front_first_key(f, err) : rc;
+}
+
+/* ---- reload: all of it, or nothing ---- */
+
+/* On a worker: reading files, looking up hosts, writing the store. */
+static void front_reload(void *ctx)
+{
+    struct front *f = ctx;
+    struct meta *m = NULL;
+    struct err *err = &f->reload_err;
+    *err = (struct err){0};
+    enum rc rc = settings_load(&f->fresh, f->args, f->home, err);
+    if (rc != RC_OK) {
+        return;
+    }
+    const struct conf_row *fixed = conf_fixed_change(settings_rows, &f->settings, &f->fresh);
+    if (fixed != NULL) {
+        (void)!err_set(err, RC_UNSUPPORTED, "%s has changed: that needs a restart", fixed->key);
+        return;
+    }
+    if (f->fresh.catalogue.len > 0) {
+        rc = meta_open(&m, f->meta_path, err);
+        rc = rc == RC_OK ? catalog_file_apply(f->fresh.catalogue.ptr, m, f->kms, &f->local, err)
+                         : rc;
+        meta_close(m);
+    }
+}
+
+static void front_reloaded(void *ctx, enum rc rc)
+{
+    struct front *f = ctx;
+    f->reloading = false;
+    if (rc != RC_OK || f->reload_err.code != RC_OK) {
+        log_event(LOG_CONFIG_WARN, log_cstr("kept", "the settings in force"),
+                  log_err(&f->reload_err), log_err_code(&f->reload_err));
+        settings_deinit(&f->fresh);
+        return;
+    }
+    settings_deinit(&f->settings);
+    f->settings = f->fresh;
+    f->fresh = (struct settings){0};
+    front_log(&f->settings);
+    log_event(LOG_CONFIG_RELOAD);
+}
+
+static void front_on_hangup(void *ctx, int signum)
+{
+    struct front *f = ctx;
+    UNUSED(signum);
+    struct loop_job job = {.run = front_reload, .done = front_reloaded, .ctx = f, .slow = true};
+    if (!f->reloading) {
+        f->reloading = loop_work_start(NULL, f->loop, &job, NULL) == RC_OK;
+    }
+}
+
+/* ---- while it runs ---- */
+
+static void front_on_log_timer(void *ctx)
+{
+    struct front *f = ctx;
+    log_flush();
+    loop_timer_start(&f->log_timer, FRONT_LOG_MS);
+}
+
+static bool front_is_ready(void *ctx)
+{
+    const struct front *f = ctx;
+    return f->gateway != NULL && gateway_is_ready(f->gateway);
+}
+
+static enum rc front_may_read_metrics(void *ctx, const struct http_head *head, struct err *err)
+{
+    const struct front *f = ctx;
+    const struct meta_key *key = NULL;
+    if (f->settings.metrics_open && addr_is_local(&f->admin_bound)) {
+        return RC_OK;
+    }
+    struct str token = key_from_bearer(http_head_value(head, STR_LIT("authorization")));
+    int64_t now_s = clock_wall_s(clock_system());
+    return keyring_check(catalog_now(f->catalog)->keys, token, now_s, &key, err);
+}
+
+/* People read this, scripts too: one fact a line, the key the only time it is ever shown. */
+void front_announce(struct front *f)
+{
+    char api[ADDR_TEXT_BYTES];
+    char admin[ADDR_TEXT_BYTES];
+    printf("\nBud Runtime %s is ready.\n", BUD_VERSION);
+    printf("  API      http://%s/v1\n", addr_format(&f->bound, api));
+    printf("  admin    http://%s\n", addr_format(&f->admin_bound, admin));
+    printf("  models  ");
+    const struct conf_list *models = &catalog_now(f->catalog)->set.models;
+    for (uint32_t i = 0; i < models->n; i++) {
+        printf(" %.*s", STR(((const struct cat_model *)models->at)[i].name));
+    }
+    printf("\n");
+    if (f->first_key[0] != '\0') {
+        printf("  key      %s\n           (role owner; shown this once: keep it)\n", f->first_key);
+        fflush(stdout);
+        mem_wipe(f->first_key, sizeof(f->first_key));
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+/* ---- start and end ---- */
+
+static enum rc front_start_loop(struct front *f, struct err *err)
+{
+    enum rc rc = loop_create(&f->loop, clock_system(), err);
+    if (rc == RC_OK) {
+        loop_timer_init(&f->log_timer, f->loop, front_on_log_timer, f);
+        loop_timer_start(&f->log_timer, FRONT_LOG_MS);
+        rc = loop_signal(f->loop, SIGHUP, front_on_hangup, f, err);
+    }
+    return rc;
+}
+
+enum rc front_start(struct front *f, const struct cat_local *local, struct err *err)
+{
+    const struct settings *s = &f->settings;
+    struct gateway_conf gateway = {.listen = f->listen,
+                                   .held_bytes_max = (size_t)s->gateway.held_bytes_max,
+                                   .conns_max = (uint32_t)s->gateway.connections_max,
+                                   .waiting_max = (uint32_t)s->gateway.waiting_max,
+                                   .wait_ms = s->gateway.wait_ms,
+                                   .ping_ms = s->gateway.ping_ms};
+    struct catalog_conf catalog = {.pepper = &f->pepper, .kms = f->kms, .local = *local};
+    struct admin_conf admin = {.listen = f->admin_listen,
+                               .is_ready = front_is_ready,
+                               .may_read_metrics = front_may_read_metrics,
+                               .reply_error = gateway_reply_error,
+                               .ctx = f};
+    f->local = *local;
+    enum rc rc = front_start_loop(f, err);
+    if (rc == RC_OK && s->catalogue.len > 0) {
+        rc = catalog_file_apply(s->catalogue.ptr, f->meta, f->kms, local, err);
+    }
+    rc = rc == RC_OK ? catalog_create(&f->catalog, f->loop, f->meta, &catalog, err) : rc;
+    if (rc == RC_OK) {
+        f->meta = NULL; /* the catalog's now */
+        rc = gateway_create(&f->gateway, f->loop, &gateway, f->catalog, &f->bound, err);
+    }
+    return rc == RC_OK ? admin_create(&f->admin, f->loop, &admin, &f->admin_bound, err) : rc;
+}
+
+void front_end(struct front *f)
+{
+    if (f->first_key[0] != '\0') {
+        front_take_back_key(f);
+    }
+    admin_destroy(f->admin);
+    gateway_destroy(f->gateway);
+    catalog_destroy(f->catalog);
+    loop_timer_stop(&f->log_timer);
+    loop_destroy(f->loop);
+    log_flush();
+    meta_close(f->meta);
+    kms_close(f->kms);
+    secret_wipe(&f->pepper);
+    mem_wipe(f->first_key, sizeof(f->first_key));
+    settings_deinit(&f->fresh);
+    settings_deinit(&f->settings);
+}

@@ -1,0 +1,58 @@
+/* front.h: the front door as `bud serve` and `bud gateway` run it: settings, stores, first key,
+ * catalogue, API and admin listeners, reload on SIGHUP. Everything on one loop, which is here. */
+#ifndef CLI_FRONT_H
+#define CLI_FRONT_H
+
+#include <limits.h>
+
+#include "cli/settings.h"
+#include "gateway/gateway.h"
+
+struct admin;
+
+struct front {
+    const struct args *args;
+    struct settings settings;
+    char home[PATH_MAX];
+    char meta_path[PATH_MAX + 16];
+    struct loop *loop;
+    struct gateway *gateway;
+    struct addr bound, admin_bound;
+    char first_key[KEY_TEXT_BYTES]; /* "" once it was shown, or when there were keys already */
+    /* private */
+    struct addr listen, admin_listen;
+    struct meta *meta;
+    struct kms *kms;
+    struct secret pepper;
+    struct catalog *catalog;
+    struct cat_local local;
+    struct admin *admin;
+    struct loop_timer log_timer;
+    char first_key_id[META_KEY_ID_BYTES];
+    bool makes_key, reloading;
+    struct settings fresh; /* being applied */
+    struct err reload_err;
+};
+
+/* Settings and data folder; logging is set up. */
+RC front_init(struct front *f, const struct args *a, struct err *err);
+/* Stores and keys. makes_key: a first key is made when there is none and no file names one. */
+RC front_open_stores(struct front *f, bool makes_key, struct err *err);
+/* Loop, catalogue (its file is applied first), listeners. `local` is copied, its strings stay. */
+RC front_start(struct front *f, const struct cat_local *local, struct err *err);
+/* Prints where it listens and, once ever, the first key. */
+void front_announce(struct front *f);
+/* Forwards from front_init on; a first key that nobody has seen is taken back. Fine when half
+ * built. */
+void front_end(struct front *f);
+
+/* Stores for commands that look in or change something beside a running front door. */
+struct front_stores {
+    struct meta *meta;
+    struct kms *kms;
+    struct secret pepper;
+};
+RC front_stores_open(struct front_stores *s, struct err *err);
+void front_stores_close(struct front_stores *s);
+
+#endif

@@ -1,0 +1,166 @@
+/* settings.c: see settings.h. */
+#include "cli/settings.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/yaml.h"
+
+enum { SETTINGS_ARENA_BYTES_MAX = 16 << 20 };
+
+static const char *const settings_levels[] = {"debug", "info", "warn", "error", "off", NULL};
+_Static_assert(LOG_LEVEL_DEBUG == 0 && LOG_LEVEL_OFF == 4, "settings_levels");
+
+static const struct conf_row settings_gateway_rows[] = {
+    CONF_NUMBER(struct settings_gateway, connections_max, "10240", 1, 1000000, "connections",
+                "of clients, open at once; more are closed"),
+    CONF_NUMBER(struct settings_gateway, wait_ms, "30000", 1, 600000, "ms",
+                "a request waits in line for a server; then 503"),
+    CONF_NUMBER(struct settings_gateway, waiting_max, "256", 1, 1000000, "requests",
+                "in line at once; more get 503"),
+    CONF_NUMBER(struct settings_gateway, ping_ms, "10000", 100, 600000, "ms",
+                "of silence on a stream before a comment is sent"),
+    CONF_NUMBER(struct settings_gateway, held_bytes_max, "536870912", 1048576, 1099511627776,
+                "bytes", "bodies and whole replies of all requests together; more get 503"),
+    {0},
+};
+
+const struct conf_row settings_rows[] = {
+    CONF_TEXT(struct settings, listen, "127.0.0.1:8080", 255, "address of the API"),
+    CONF_TEXT(struct settings, admin_listen, "127.0.0.1:8081", 255,
+              "address of health, metrics and administration"),
+    CONF_TEXT(struct settings, tls, NULL, 16,
+              "`off` allows plain HTTP on addresses that others can reach"),
+    CONF_BOOL(struct settings, metrics_open, "false",
+              "loopback clients read /metrics without a key"),
+    {.key = "log_level",
+     .type = CONF_T_WORD,
+     .offset = offsetof(struct settings, log_level),
+     .fallback = "info",
+     .words = settings_levels,
+     .reload = true,
+     .help = "what is logged"},
+    {.key = "catalogue",
+     .type = CONF_T_TEXT,
+     .offset = offsetof(struct settings, catalogue),
+     .max = 1023,
+     .reload = true,
+     .help = "file with models, upstreams, projects and limits; applied at start and on reload"},
+    CONF_GROUP(struct settings, gateway, settings_gateway_rows, "the front door"),
+    CONF_TEXTS(struct settings, models, 16, "`bud serve`: GGUF files or names, `ID=FILE`"),
+    CONF_NUMBER(struct settings, threads, "0", 0, 4096, "threads",
+                "`bud serve`: for computing; 0 = one per core"),
+    CONF_NUMBER(struct settings, ctx, "0", 0, 16777216, "tokens",
+                "`bud serve`: longest context; 0 = the model's, at most 8192"),
+    CONF_TEXT(struct settings, backend, NULL, 32,
+              "`bud serve`: cpu or ref; empty = the fastest that runs here"),
+    {0},
+};
+
+/* ---- the file ---- */
+
+static enum rc settings_find(struct settings *s, const struct args *a, const char *home,
+                             struct err *err)
+{
+    const char *given = args_str(a, "--config", getenv("BUD_CONFIG"));
+    char path[PATH_MAX];
+    if (given == NULL || given[0] == '\0') {
+        int n = snprintf(path, sizeof(path), "%s/bud.yaml", home);
+        if (n < 0 || (size_t)n >= sizeof(path) || !file_exists(path)) {
+            return RC_OK;
+        }
+        given = path;
+    }
+    s->path = arena_str(&s->arena, str_from(given));
+    return s->path.ptr != NULL ? RC_OK : err_set(err, RC_NOMEM, "out of memory");
+}
+
+static enum rc settings_read(struct settings *s, struct err *err)
+{
+    static const struct json none = {.type = JSON_OBJECT};
+    const struct json *root = &none;
+    struct buf text;
+    enum rc rc = RC_OK;
+    buf_init(&text, YAML_BYTES_MAX);
+    if (s->path.len > 0) {
+        rc = file_read(s->path.ptr, &text, err);
+        if (rc == RC_OK && (rc = yaml_parse(buf_str(&text), &s->arena, &root, err)) != RC_OK) {
+            err_context(err, "%s", s->path.ptr);
+        }
+    }
+    if (rc == RC_OK && (rc = conf_read(settings_rows, root, &s->arena, s, err)) != RC_OK) {
+        err_context(err, "%s", s->path.ptr);
+    }
+    buf_deinit(&text);
+    return rc;
+}
+
+/* ---- over it ---- */
+
+static bool settings_is_scalar(const struct conf_row *row)
+{
+    return row->type != CONF_T_GROUP && row->type != CONF_T_GROUPS && row->type != CONF_T_TEXTS;
+}
+
+static enum rc settings_from_env(struct settings *s, const struct conf_row *row, struct err *err)
+{
+    char name[64] = "BUD_";
+    size_t n = 4;
+    for (const char *c = row->key; *c != '\0' && n < sizeof(name) - 1; c++) {
+        name[n++] = (char)toupper((unsigned char)*c);
+    }
+    name[n] = '\0';
+    const char *value = getenv(name);
+    if (value == NULL || value[0] == '\0') {
+        return RC_OK;
+    }
+    enum rc rc = conf_set(settings_rows, row->key, str_from(value), &s->arena, s, err);
+    return rc == RC_OK ? rc : err_context(err, "%s", name);
+}
+
+static enum rc settings_from_flag(struct settings *s, const struct args *a,
+                                  const struct conf_row *row, struct err *err)
+{
+    char flag[64] = "--";
+    size_t n = 2;
+    for (const char *c = row->key; *c != '\0' && n < sizeof(flag) - 1; c++) {
+        flag[n++] = *c == '_' ? '-' : *c;
+    }
+    flag[n] = '\0';
+    const char *value = args_str(a, flag, NULL);
+    if (row->type == CONF_T_BOOL) {
+        value = args_has(a, flag) ? "true" : NULL;
+    }
+    if (value == NULL) {
+        return RC_OK;
+    }
+    enum rc rc = conf_set(settings_rows, row->key, str_from(value), &s->arena, s, err);
+    return rc == RC_OK ? rc : err_context(err, "%s %s", flag, value);
+}
+
+enum rc settings_load(struct settings *s, const struct args *a, const char *home, struct err *err)
+{
+    *s = (struct settings){0};
+    arena_init(&s->arena, SETTINGS_ARENA_BYTES_MAX);
+    enum rc rc = settings_find(s, a, home, err);
+    rc = rc == RC_OK ? settings_read(s, err) : rc;
+    for (const struct conf_row *row = settings_rows; rc == RC_OK && row->key != NULL; row++) {
+        if (settings_is_scalar(row)) {
+            rc = settings_from_env(s, row, err);
+            rc = rc == RC_OK ? settings_from_flag(s, a, row, err) : rc;
+        }
+    }
+    if (rc != RC_OK) {
+        settings_deinit(s);
+    }
+    return rc;
+}
+
+void settings_deinit(struct settings *s)
+{
+    arena_deinit(&s->arena);
+    *s = (struct settings){0};
+}

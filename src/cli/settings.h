@@ -1,0 +1,47 @@
+/* settings.h: what one process is told: from its rows' defaults, the file bud.yaml, the environment
+ * (BUD_LISTEN …) and its flags (--listen …), each over the one before.
+ *
+ * The file is --config, else $BUD_CONFIG, else bud.yaml in the data folder if there is one. */
+#ifndef CLI_SETTINGS_H
+#define CLI_SETTINGS_H
+
+#include "base/conf.h"
+#include "cli/args.h"
+#include "obs/log.h"
+
+struct settings_gateway {
+    uint64_t connections_max, wait_ms, waiting_max, ping_ms, held_bytes_max;
+};
+
+struct settings {
+    struct str listen, admin_listen, tls, catalogue;
+    bool metrics_open;
+    uint32_t log_level; /* enum log_level */
+    struct settings_gateway gateway;
+    struct conf_list models; /* of bud serve */
+    uint64_t threads, ctx;
+    struct str backend;
+    /* private */
+    struct arena arena;
+    struct str path; /* "" = no file */
+};
+
+extern const struct conf_row settings_rows[];
+/* The flags that say where the file is, and those of the rows, for a command's own table. */
+#define SETTINGS_OPTIONS                                                                           \
+    {"--config", 0, "FILE", "settings (default: bud.yaml in the data folder, if it is there)"},    \
+        {"--listen", 'l', "ADDR", "API address (default 127.0.0.1:8080)"},                         \
+        {"--admin-listen", 0, "ADDR", "admin and metrics address (default 127.0.0.1:8081)"},       \
+        {"--tls", 0, "off", "'off' allows plain HTTP on addresses that others can reach"},         \
+        {"--metrics-open", 0, NULL, "let loopback clients read /metrics without a key"},           \
+        {"--catalogue", 0, "FILE", "models, upstreams, projects and limits (YAML)"},               \
+    {                                                                                              \
+        "--log-level", 0, "LEVEL", "debug, info, warn, error or off (default info)"                \
+    }
+
+/* Zeroes *s first. `home` is the data folder. The message names the file and the key. */
+RC settings_load(struct settings *s, const struct args *a, const char *home, struct err *err);
+/* May be called twice and on a zeroed struct. */
+void settings_deinit(struct settings *s);
+
+#endif

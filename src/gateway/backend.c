@@ -1,0 +1,246 @@
+/* backend.c: see backend.h. */
+#include "gateway/backend.h"
+
+#include <stdio.h>
+
+#include "base/assert.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "obs/log.h"
+#include "obs/metric.h"
+
+static void backend_set_ready(struct backend *b, bool ready)
+{
+    bool was = b->ready;
+    b->ready = ready;
+    if (was == ready) {
+        return;
+    }
+    log_event(ready ? LOG_UPSTREAM_WELL : LOG_UPSTREAM_AWAY, log_cstr("upstream", b->name));
+    if (!ready) {
+        http_pool_flush(b->pool);
+    } else {
+        breaker_init(&b->breaker);
+        b->owner->on_well(b->owner->ctx);
+    }
+}
+
+/* ---- health checks ---- */
+
+static void backend_probe_head(void *ctx, const struct http_head *head)
+{
+    struct backend *b = ctx;
+    b->probe_good = b->wants_200 ? head->status == 200 : head->status < 500;
+}
+
+static void backend_probe_body(void *ctx, struct str bytes)
+{
+    UNUSED(ctx);
+    UNUSED(bytes);
+}
+
+static void backend_probe_end(void *ctx, const struct http_call_result *result)
+{
+    struct backend *b = ctx;
+    b->probe = NULL;
+    if (b->gone) {
+        return;
+    }
+    if (result->rc == RC_OK && b->probe_good) {
+        b->n_misses = 0;
+        backend_set_ready(b, true);
+    } else if (++b->n_misses >= BACKEND_MISSES_MAX) {
+        backend_set_ready(b, false);
+    }
+}
+
+static void backend_on_probe_timer(void *ctx)
+{
+    static const struct http_client_events events = {
+        .on_head = backend_probe_head,
+        .on_body = backend_probe_body,
+        .on_end = backend_probe_end,
+    };
+    struct backend *b = ctx;
+    const struct http_header auth = {STR_LIT("authorization"), str_from(b->probe_auth)};
+    struct http_client_conf conf = {
+        .method = HTTP_METHOD_GET,
+        .target = str_from(b->probe_target),
+        .headers = &auth,
+        .n_headers = b->probe_auth[0] != '\0' ? 1 : 0,
+        .replayable = true,
+        .first_byte_ms = BACKEND_PROBE_WAIT_MS,
+        .idle_ms = BACKEND_PROBE_WAIT_MS,
+    };
+    b->probe_good = false;
+    if (b->probe == NULL &&
+        http_client_start(&b->probe, b->pool, &conf, &events, b, NULL) != RC_OK) {
+        b->probe = NULL;
+    }
+    loop_timer_start(&b->probe_timer, BACKEND_PROBE_MS);
+}
+
+/* ---- life ---- */
+
+static void backend_free(struct backend *b)
+{
+    ASSERT(b->gone && b->outstanding == 0);
+    list_remove(&b->node);
+    loop_timer_stop(&b->probe_timer);
+    http_pool_destroy(b->pool);
+    /* A probe under way still ends in this turn; memory goes back behind it. */
+    mem_wipe(b->probe_auth, sizeof(b->probe_auth));
+    loop_task_init(&b->reclaim, mem_free, b);
+    loop_reclaim(b->owner->loop, &b->reclaim);
+}
+
+static void backend_let_go(struct backend *b)
+{
+    b->gone = true;
+    loop_timer_stop(&b->probe_timer);
+    if (b->outstanding == 0) {
+        backend_free(b);
+    }
+}
+
+static enum rc backend_make(struct backends *all, const struct cat_upstream *u, struct err *err)
+{
+    struct backend *b = mem_zalloc(sizeof(*b));
+    b->owner = all;
+    b->id = hash_str(u->name);
+    b->addr = u->addr;
+    b->local = str_is(u->name, CAT_LOCAL);
+    b->ready = b->local ? all->local_ready : true;
+    b->wants_200 = u->kind == CAT_BUD;
+    str_copy(b->name, sizeof(b->name), u->name);
+    str_copy(b->url, sizeof(b->url), u->url);
+    struct str path = u->health_path.len > 0 ? u->health_path
+                      : b->wants_200         ? STR_LIT("/readyz")
+                                             : STR_LIT("/v1/models");
+    snprintf(b->probe_target, sizeof(b->probe_target), "%.*s%.*s", STR(u->base), STR(path));
+    if (u->key.len > 0) {
+        snprintf(b->probe_auth, sizeof(b->probe_auth), "Bearer %.*s", STR(u->key));
+    }
+    breaker_init(&b->breaker);
+    loop_timer_init(&b->probe_timer, all->loop, backend_on_probe_timer, b);
+    struct http_pool_conf pool = {.addr = u->addr,
+                                  .host = u->host,
+                                  .conns_max = (uint32_t)u->connections_max,
+                                  .connect_ms = u->connect_ms};
+    enum rc rc = http_pool_create(&b->pool, all->loop, &pool, err);
+    if (rc != RC_OK) {
+        mem_free(b);
+        return err_context(err, "upstream %.*s", STR(u->name));
+    }
+    list_push_back(&all->all, &b->node);
+    if (!b->local) {
+        loop_timer_start(&b->probe_timer, 0);
+    }
+    return RC_OK;
+}
+
+/* Whether a backend still serves an upstream: what it was made from is the same. */
+static bool backend_serves(const struct backend *b, const struct cat_upstream *u)
+{
+    struct str auth = str_from(b->probe_auth);
+    struct str key = auth.len > 0 ? str_slice(auth, 7, auth.len) : auth;
+    return str_is(u->url, b->url) && u->addr.sa_bytes == b->addr.sa_bytes &&
+           memcmp(&u->addr.sa, &b->addr.sa, b->addr.sa_bytes) == 0 && str_eq(u->key, key);
+}
+
+struct backend *gw_backends_find(const struct backends *b, struct str name)
+{
+    LIST_EACH(&b->all, n)
+    {
+        struct backend *one = LIST_ENTRY(n, struct backend, node);
+        if (!one->gone && str_is(name, one->name)) {
+            return one;
+        }
+    }
+    return NULL;
+}
+
+enum rc gw_backends_sync(struct backends *b, const struct cat *cat, struct err *err)
+{
+    const struct cat_upstream *upstreams = cat->set.upstreams.at;
+    LIST_EACH(&b->all, n)
+    {
+        struct backend *one = LIST_ENTRY(n, struct backend, node);
+        const struct cat_upstream *u = map_get(&cat->upstreams, str_from(one->name));
+        if (!one->gone && (u == NULL || !backend_serves(one, u))) {
+            backend_let_go(one);
+        }
+    }
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; rc == RC_OK && i < cat->set.upstreams.n; i++) {
+        if (gw_backends_find(b, upstreams[i].name) == NULL) {
+            rc = backend_make(b, &upstreams[i], err);
+        }
+    }
+    return rc;
+}
+
+void gw_backends_init(struct backends *b, struct loop *l, void (*on_well)(void *ctx), void *ctx)
+{
+    *b = (struct backends){.loop = l, .on_well = on_well, .ctx = ctx};
+    list_init(&b->all);
+}
+
+void gw_backends_deinit(struct backends *b)
+{
+    LIST_EACH(&b->all, n)
+    {
+        struct backend *one = LIST_ENTRY(n, struct backend, node);
+        one->gone = true;
+        one->outstanding = 0; /* their requests are gone with the gateway */
+        backend_free(one);
+    }
+}
+
+void gw_backends_set_local(struct backends *b, bool ready)
+{
+    b->local_ready = ready;
+    struct backend *local = gw_backends_find(b, STR_LIT(CAT_LOCAL));
+    if (local != NULL) {
+        backend_set_ready(local, ready);
+    }
+}
+
+bool gw_backends_any_ready(const struct backends *b)
+{
+    LIST_EACH(&b->all, n)
+    {
+        const struct backend *one = LIST_ENTRY(n, struct backend, node);
+        if (one->ready && !one->gone) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- calls ---- */
+
+bool gw_backend_begin(struct backend *b)
+{
+    if (!b->ready || b->gone || !breaker_begin(&b->breaker, loop_now_ms(b->owner->loop))) {
+        return false;
+    }
+    b->outstanding++;
+    return true;
+}
+
+void gw_backend_finish(struct backend *b, enum breaker_end how)
+{
+    uint64_t now = loop_now_ms(b->owner->loop);
+    bool was_closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
+    ASSERT(b->outstanding > 0);
+    b->outstanding--;
+    breaker_finish(&b->breaker, how, now);
+    bool closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
+    if (was_closed != closed) {
+        log_event(closed ? LOG_BREAKER_CLOSED : LOG_BREAKER_OPEN, log_cstr("upstream", b->name));
+    }
+    if (b->gone && b->outstanding == 0) {
+        backend_free(b);
+    }
+}

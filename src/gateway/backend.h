@@ -1,0 +1,68 @@
+/* backend.h: an upstream while the gateway runs: its connections, whether it is well, what is under
+ * way. It outlives catalogues: one that stays in them by name and address keeps its state.
+ *
+ * Well = its supervisor or its health check says so, and its breaker lets a call through. Health
+ * checks ask every BACKEND_PROBE_MS; BACKEND_MISSES_MAX without a good answer take it out, one good
+ * answer brings it back. One loop. */
+#ifndef GATEWAY_BACKEND_H
+#define GATEWAY_BACKEND_H
+
+#include "base/list.h"
+#include "gateway/breaker.h"
+#include "gateway/catalog_build.h"
+#include "net/http_client.h"
+#include "net/loop.h"
+
+enum {
+    BACKEND_PROBE_MS = 10000,
+    BACKEND_PROBE_WAIT_MS = 5000, /* an answer takes longer: missed */
+    BACKEND_MISSES_MAX = 3,
+};
+
+struct backend {
+    struct list_node node;
+    struct backends *owner;
+    char name[CAT_NAME_BYTES_MAX + 1];
+    char url[256];
+    uint64_t id; /* a hash of its name */
+    struct addr addr;
+    struct http_pool *pool;
+    struct breaker breaker;
+    uint32_t outstanding; /* requests that hold it */
+    bool local;           /* gw_backends_set_local says whether it is ready */
+    bool ready;
+    bool gone; /* in no catalogue any more: freed when nothing holds it */
+    /* health checks of those that are not local */
+    struct loop_timer probe_timer;
+    struct http_call *probe;
+    uint32_t n_misses;
+    bool probe_good;
+    bool wants_200; /* else any answer below 500 will do */
+    char probe_target[512], probe_auth[1100];
+    struct loop_task reclaim;
+};
+
+struct backends {
+    struct loop *loop;
+    struct list all;
+    bool local_ready;
+    uint32_t n_gone;
+    void (*on_well)(void *ctx); /* one has become well again */
+    void *ctx;
+};
+
+void gw_backends_init(struct backends *b, struct loop *l, void (*on_well)(void *ctx), void *ctx);
+/* Every call on them has ended or was cancelled. */
+void gw_backends_deinit(struct backends *b);
+/* Makes those of a new catalogue, lets go of those that left it. */
+RC gw_backends_sync(struct backends *b, const struct cat *cat, struct err *err);
+struct backend *gw_backends_find(const struct backends *b, struct str name);
+void gw_backends_set_local(struct backends *b, bool ready);
+/* Whether any is ready. */
+bool gw_backends_any_ready(const struct backends *b);
+
+/* Whether a call may be made; if so it was begun, and gw_backend_finish follows. */
+MUST_CHECK bool gw_backend_begin(struct backend *b);
+void gw_backend_finish(struct backend *b, enum breaker_end how);
+
+#endif

@@ -1,0 +1,98 @@
+/* catalog_rows.h: what the catalogue holds, as plain data, and the tables that read it from a file
+ * or the store. Everything lies in one arena and is immutable once built. */
+#ifndef GATEWAY_CATALOG_ROWS_H
+#define GATEWAY_CATALOG_ROWS_H
+
+#include "base/conf.h"
+#include "net/addr.h"
+
+/* Limits. */
+enum {
+    CAT_OBJECTS_MAX = 4096, /* of one kind */
+    CAT_VERSIONS_MAX = 16,  /* of one model */
+    CAT_TARGETS_MAX = 64,   /* servers of one version */
+    CAT_FALLBACKS_MAX = 8,
+    CAT_NAME_BYTES_MAX = 63,
+    CAT_WEIGHT_MAX = 1000,
+};
+
+/* 0 = no limit. */
+struct cat_limits {
+    uint64_t requests_per_minute, tokens_per_minute, tokens_per_day, concurrent;
+    int64_t money_per_month; /* billionths */
+};
+
+/* Billionths for a million tokens. */
+struct cat_price {
+    int64_t input, cached_input, output;
+};
+
+struct cat_project {
+    struct str name;
+    struct conf_list models; /* patterns that its keys may ask for; none = all */
+    struct cat_limits limits;
+};
+
+struct cat_user {
+    struct str name;
+    struct cat_limits limits;
+};
+
+enum cat_kind { CAT_BUD, CAT_OPENAI };
+
+/* A server that answers requests: ours, or anybody's that speaks the same API. */
+struct cat_upstream {
+    struct str name, url;
+    uint32_t kind;                            /* enum cat_kind */
+    struct str key_file, key_env, sealed_key; /* of a foreign one: where it is, or as stored */
+    struct str health_path;
+    uint64_t connections_max, connect_ms, first_byte_ms;
+    struct cat_limits limits;
+    struct cat_price price;
+    /* filled when the catalogue is built */
+    struct addr addr;
+    struct str host, base; /* of the Host header; of the path, before /v1 */
+    struct str key;        /* in the clear, in the arena, wiped with it */
+};
+
+enum cat_balance { CAT_ROUND_ROBIN, CAT_LEAST_OUTSTANDING, CAT_TWO_CHOICES, CAT_PREFIX_AFFINITY };
+
+struct cat_version {
+    struct str name;
+    uint64_t weight;
+    struct conf_list upstreams; /* names */
+    struct str model;           /* what the servers call it; "" = the model's own name */
+    /* filled when the catalogue is built */
+    const struct cat_upstream **targets;
+    uint32_t n_targets;
+};
+
+struct cat_model {
+    struct str name;
+    struct str alias; /* of this model; then nothing else is set */
+    struct conf_list versions;
+    struct conf_list fallback; /* names of models, tried in turn */
+    uint32_t balance;          /* enum cat_balance */
+    struct cat_price price;    /* what the caller pays; all zero = its upstream's */
+    struct cat_limits limits;
+    /* filled when the catalogue is built */
+    const struct cat_model *means; /* itself, or what its alias comes to */
+    const struct cat_model **next; /* fallback's models */
+};
+
+struct cat_set {
+    struct conf_list projects, users, upstreams, models;
+};
+
+extern const struct conf_row cat_limits_rows[], cat_set_rows[];
+
+/* The kinds in the store, in the order of cat_set_rows; `list` is the field of struct cat_set. */
+struct cat_kind_row {
+    const char *kind;
+    const struct conf_row *rows;
+    size_t size, list;
+};
+enum { CAT_KINDS_N = 4 };
+extern const struct cat_kind_row cat_kinds[CAT_KINDS_N];
+
+#endif

@@ -1,0 +1,208 @@
+/* stage_limit.c: how much who asks may use: key, user, project and model, all or none (limit.h).
+ *
+ * A prompt has at most as many tokens as its body has bytes, so that what is set aside is never too
+ * little. When less is left than was asked for, the output is cut to it: max_tokens goes on
+ * smaller, and the answer ends with finish_reason "length". */
+#include "base/clock.h"
+#include "gateway/stages.h"
+#include "obs/metric.h"
+
+static struct limit_time limit_now(const struct gw_request *r)
+{
+    const struct clock *c = loop_clock(r->gateway->loop);
+    return (struct limit_time){.mono_ns = clock_mono_ns(c), .wall_s = clock_wall_s(c)};
+}
+
+static void limit_subject_add(struct gw_request *r, const char *kind, struct str name,
+                              const struct cat_limits *limits)
+{
+    char *text = r->subject_names[r->n_subjects];
+    size_t n = strlen(kind);
+    memcpy(text, kind, n);
+    str_copy(text + n, LIMIT_NAME_BYTES - n, name);
+    r->subjects[r->n_subjects++] = (struct limit_subject){str_from(text), limits};
+}
+
+static void limit_subjects(struct gw_request *r)
+{
+    r->n_subjects = 0;
+    limit_subject_add(r, "key:", str_from(r->key->row->id), &r->key->limits);
+    if (r->key->user != NULL) {
+        limit_subject_add(r, "user:", r->key->user->name, &r->key->user->limits);
+    }
+    if (r->key->project != NULL) {
+        limit_subject_add(r, "project:", r->key->project->name, &r->key->project->limits);
+    }
+    limit_subject_add(r, "model:", r->wanted->name, &r->wanted->limits);
+}
+
+/* What callers pay: the model's own price, else the dearest of its servers'. */
+static struct cat_price limit_price(const struct cat_model *m)
+{
+    struct cat_price p = m->price;
+    const struct cat_version *versions = m->versions.at;
+    if (p.input != 0 || p.cached_input != 0 || p.output != 0) {
+        return p;
+    }
+    for (uint32_t i = 0; i < m->versions.n; i++) {
+        for (uint32_t j = 0; j < versions[i].n_targets; j++) {
+            const struct cat_price *q = &versions[i].targets[j]->price;
+            p.input = MAX(p.input, q->input);
+            p.cached_input = MAX(p.cached_input, q->cached_input);
+            p.output = MAX(p.output, q->output);
+        }
+    }
+    return p;
+}
+
+static bool limit_is_counted(const struct gw_request *r)
+{
+    for (uint32_t i = 0; i < r->n_subjects; i++) {
+        const struct cat_limits *l = r->subjects[i].limits;
+        if (l->tokens_per_minute != 0 || l->tokens_per_day != 0 || l->money_per_month != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum gw_result limit_refused(struct gw_request *r, const struct limit_result *res)
+{
+    static const char *const names[] = {
+        [LIMIT_NONE] = "",
+        [LIMIT_REQUESTS] = "requests per minute",
+        [LIMIT_TOKENS] = "tokens per minute",
+        [LIMIT_DAY] = "tokens per day",
+        [LIMIT_CONCURRENT] = "concurrent requests",
+        [LIMIT_MONEY] = "spending of the month",
+        [LIMIT_ROOM] = "limited subjects",
+    };
+    static const char *const labels[] = {
+        [LIMIT_NONE] = "",     [LIMIT_REQUESTS] = "requests",     [LIMIT_TOKENS] = "tokens",
+        [LIMIT_DAY] = "day",   [LIMIT_CONCURRENT] = "concurrent", [LIMIT_MONEY] = "money",
+        [LIMIT_ROOM] = "room",
+    };
+    bool quota = res->refused == LIMIT_DAY || res->refused == LIMIT_MONEY;
+    struct str subject = r->subjects[res->subject].name;
+    struct str kind = str_slice(subject, 0, str_find(subject, STR_LIT(":")));
+    metric_add(metric_with1(METRIC_REQUESTS_REFUSED, str_from(labels[res->refused])), 1);
+    r->retry_ns = res->retry_ns;
+    if (res->refused == LIMIT_MONEY) {
+        struct buf limit;
+        buf_init(&limit, 64);
+        conf_money_write(&limit, (int64_t)res->limit);
+        err_set(&r->err, RC_QUOTA,
+                "You exceeded your current quota: limit of the %.*s on the %s: %s.", STR(kind),
+                names[res->refused], buf_str(&limit).ptr);
+        buf_deinit(&limit);
+    } else {
+        err_set(&r->err, quota ? RC_QUOTA : RC_RATE_LIMITED,
+                "%s for `%.*s`: limit of the %.*s on %s: %llu, left %llu. %s",
+                quota ? "You exceeded your current quota" : "Rate limit reached",
+                (int)MIN(r->model.len, (size_t)100), r->model.ptr, STR(kind), names[res->refused],
+                (unsigned long long)res->limit, (unsigned long long)res->left,
+                quota ? "" : "Please try again later.");
+    }
+    return GW_FAIL;
+}
+
+/* The output that was granted, as each choice's max_tokens. */
+static void limit_clamp(struct gw_request *r, uint64_t output_tokens, uint64_t asked)
+{
+    const struct gw_parsed *p = &r->parsed;
+    if (p->n_choices == 0 || (p->has_max_tokens && output_tokens >= asked)) {
+        return;
+    }
+    uint64_t each = output_tokens / p->n_choices;
+    r->clamped = true;
+    r->output_tokens_max = (uint32_t)MIN(each, (uint64_t)UINT32_MAX);
+}
+
+enum gw_result stage_limit(struct gw_request *r)
+{
+    const struct gw_parsed *p = &r->parsed;
+    if (!gw_kind_has_body(r->kind)) {
+        return GW_NEXT;
+    }
+    struct limit_result res;
+    limit_subjects(r);
+    uint64_t each = p->has_max_tokens ? p->max_tokens : GW_OUTPUT_TOKENS_DEFAULT;
+    struct limit_ask ask = {.prompt_tokens = r->body.len,
+                            .output_tokens = each * p->n_choices,
+                            .price = limit_price(r->wanted)};
+    bool counted = limit_is_counted(r);
+    if (!limit_reserve(r->gateway->limiter, r->subjects, r->n_subjects, &ask, limit_now(r),
+                       &r->ticket, &res)) {
+        return limit_refused(r, &res);
+    }
+    if (counted) {
+        r->budget_tokens = ask.prompt_tokens + res.output_tokens;
+        limit_clamp(r, res.output_tokens, ask.output_tokens);
+        if (r->clamped && r->output_tokens_max == 0) { /* not one token for every choice */
+            stage_limit_settle(r);
+            err_set(&r->err, RC_RATE_LIMITED, "Too few tokens are left for %u choices.",
+                    p->n_choices);
+            return GW_FAIL;
+        }
+    }
+    return GW_NEXT;
+}
+
+void stage_limit_settle(struct gw_request *r)
+{
+    struct cat_price price = r->wanted != NULL ? limit_price(r->wanted) : (struct cat_price){0};
+    uint64_t tokens = (uint64_t)r->prompt_tokens + r->output_tokens;
+    int64_t cost = limit_cost(&price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
+    limit_settle(r->gateway->limiter, &r->ticket, tokens, cost, limit_now(r));
+}
+
+/* ---- headers ---- */
+
+/* As Go writes durations: "12ms", "1s", "6m0s". */
+static void limit_duration(char *out, uint64_t ns)
+{
+    uint64_t ms = (ns + 999999u) / 1000000u;
+    size_t n = 0;
+    if (ms > 0 && ms < 1000) {
+        n = str_put_u64(out, ms);
+        memcpy(out + n, "ms", 3);
+        return;
+    }
+    uint64_t s = (ms + 999u) / 1000u;
+    if (s >= 60) {
+        n = str_put_u64(out, s / 60);
+        out[n++] = 'm';
+    }
+    n += str_put_u64(out + n, s % 60);
+    memcpy(out + n, "s", 2);
+}
+
+static void limit_number(char *out, uint64_t v)
+{
+    out[str_put_u64(out, v)] = '\0';
+}
+
+void stage_limit_headers(const struct gw_request *r, struct gw_headers *h)
+{
+    struct limit_state s;
+    if (r->n_subjects == 0) {
+        return;
+    }
+    limit_look(r->gateway->limiter, r->subjects, r->n_subjects, limit_now(r), &s);
+    if (s.has_requests) {
+        limit_number(h->limits[0], s.requests_limit);
+        limit_number(h->limits[1], s.requests_left);
+        limit_duration(h->limits[2], s.requests_reset_ns);
+        gw_header(h, "x-ratelimit-limit-requests", h->limits[0]);
+        gw_header(h, "x-ratelimit-remaining-requests", h->limits[1]);
+        gw_header(h, "x-ratelimit-reset-requests", h->limits[2]);
+    }
+    if (s.has_tokens) {
+        limit_number(h->limits[3], s.tokens_limit);
+        limit_number(h->limits[4], s.tokens_left);
+        limit_duration(h->limits[5], s.tokens_reset_ns);
+        gw_header(h, "x-ratelimit-limit-tokens", h->limits[3]);
+        gw_header(h, "x-ratelimit-remaining-tokens", h->limits[4]);
+        gw_header(h, "x-ratelimit-reset-tokens", h->limits[5]);
+    }
+}

@@ -1,0 +1,150 @@
+/* rig.h: a front door on its own thread, before a model server that misbehaves on purpose. */
+#ifndef TESTS_GATEWAY_RIG_H
+#define TESTS_GATEWAY_RIG_H
+
+#include "10_module/gateway/fake.h"
+
+#include "gateway/gateway.h"
+#include "net/loop.h"
+
+#define COMPLETE "POST /v1/completions"
+
+/* Retries take 200 ms: less than the silence that sends a stream's head. */
+enum { WAIT_ROUNDS = 5000, PING_MS = 700 };
+
+/* ---- the rig ---- */
+
+struct rig {
+    struct fake fake;
+    struct loop *loop;
+    struct catalog *catalog;
+    struct gateway *gateway;
+    struct addr addr;
+    struct thread thread;
+    const char *limits, *scopes, *project; /* of the key; set before rig_open_more */
+    const struct meta_object *objects;     /* of the catalogue */
+    uint32_t n_objects;
+    char key[KEY_TEXT_BYTES];
+    char auth[128]; /* a header line */
+    struct str model;
+    atomic_bool drained;
+};
+
+static inline void rig_run(void *arg)
+{
+    loop_run(((struct rig *)arg)->loop);
+}
+
+static inline void rig_do_ready(void *ctx)
+{
+    gateway_set_ready(((struct rig *)ctx)->gateway, true);
+}
+
+static inline void rig_do_away(void *ctx)
+{
+    gateway_set_ready(((struct rig *)ctx)->gateway, false);
+}
+
+static inline void rig_ready(struct rig *r, bool ready)
+{
+    assert_int_equal(loop_post(r->loop, ready ? rig_do_ready : rig_do_away, r), RC_OK);
+}
+
+static inline void rig_open_keys(struct rig *r)
+{
+    struct meta *meta;
+    struct meta_key row;
+    struct secret pepper = {0};
+    struct key_options opt = {.name = "test",
+                              .role = "owner",
+                              .created_s = 1,
+                              .limits = r->limits,
+                              .scopes = r->scopes,
+                              .project = r->project};
+    struct err err = {0};
+    assert_true(secret_set(&pepper, STR_LIT("0123456789abcdef0123456789abcdef")));
+    assert_int_equal(meta_open(&meta, ":memory:", NULL), RC_OK);
+    key_make(&pepper, &opt, r->key, &row);
+    assert_int_equal(meta_key_insert(meta, &row, NULL), RC_OK);
+    assert_int_equal(meta_objects_replace(meta, "test", r->objects, r->n_objects, &err), RC_OK);
+    struct catalog_conf conf = {
+        .pepper = &pepper, .local = {.addr = r->fake.addr, .models = &r->model, .n_models = 1}};
+    assert_int_equal(catalog_create(&r->catalog, r->loop, meta, &conf, &err), RC_OK);
+    snprintf(r->auth, sizeof(r->auth), "authorization: Bearer %s\r\n", r->key);
+}
+
+/* What was set in r before stays. */
+static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
+{
+    struct err err = {0};
+    pthread_mutex_init(&r->fake.lock, NULL);
+    buf_init(&r->fake.last, 64 << 20);
+    r->fake.listen_fd = raw_listen(&r->fake.addr);
+    assert_int_equal(listen(r->fake.listen_fd, 256), 0);
+    assert_int_equal(thread_start(&r->fake.thread, "fake", -1, fake_run, &r->fake), RC_OK);
+    r->model = STR_LIT("m");
+    conf.ping_ms = PING_MS;
+    assert_int_equal(addr_parse(&conf.listen, STR_LIT("127.0.0.1:0"), NULL), RC_OK);
+    assert_int_equal(loop_create(&r->loop, clock_system(), NULL), RC_OK);
+    rig_open_keys(r);
+    assert_int_equal(gateway_create(&r->gateway, r->loop, &conf, r->catalog, &r->addr, &err),
+                     RC_OK);
+    gateway_set_ready(r->gateway, true);
+    assert_int_equal(thread_start(&r->thread, "gateway", -1, rig_run, r), RC_OK);
+}
+
+static inline void rig_open(struct rig *r, struct gateway_conf conf)
+{
+    memset(r, 0, sizeof(*r));
+    rig_open_more(r, conf);
+}
+
+static inline void rig_close(struct rig *r)
+{
+    loop_stop(r->loop);
+    thread_join(&r->thread);
+    gateway_destroy(r->gateway);
+    catalog_destroy(r->catalog);
+    loop_destroy(r->loop);
+    atomic_store(&r->fake.stopping, true);
+    thread_join(&r->fake.thread);
+    for (uint32_t i = 0; i < r->fake.n_peers; i++) {
+        pthread_join(r->fake.peers[i], NULL);
+    }
+    close(r->fake.listen_fd);
+    buf_deinit(&r->fake.last);
+    pthread_mutex_destroy(&r->fake.lock);
+}
+
+static inline int rig_send(struct rig *r, const char *script, bool stream)
+{
+    char body[256];
+    snprintf(body, sizeof(body), "{\"model\":\"m\",\"prompt\":\"p\",\"user\":\"%s\",\"stream\":%s}",
+             script, stream ? "true" : "false");
+    return ask_send(&r->addr, COMPLETE, r->auth, str_from(body));
+}
+
+static inline void rig_ask(struct rig *r, const char *script, bool stream, struct answer *a)
+{
+    atomic_store(&r->fake.n_requests, 0);
+    atomic_store(&r->fake.saw_end, false);
+    rig_ready(r, false); /* drops kept connections: a stale one is tried again by itself */
+    rig_ready(r, true);
+    ask_read(rig_send(r, script, stream), a);
+}
+
+/* Until `count` is n; fails when that takes too long. */
+static inline void wait_for(atomic_int *count, int n)
+{
+    for (int i = 0; atomic_load(count) < n; i++) {
+        assert_true(i < WAIT_ROUNDS);
+        usleep(1000);
+    }
+}
+
+static inline bool answer_is_error(struct answer *a, const char *code)
+{
+    return a->json != NULL && str_is(answer_at(a->json, "error.code")->text, code);
+}
+
+#endif

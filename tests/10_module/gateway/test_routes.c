@@ -1,0 +1,291 @@
+/* Limits, scopes, models and routes through the whole front door, with several servers. */
+#include "10_module/gateway/rig.h"
+
+/* ---- a catalogue over two fakes ---- */
+
+static struct fake second;
+
+static void second_open(void)
+{
+    memset(&second, 0, sizeof(second));
+    pthread_mutex_init(&second.lock, NULL);
+    buf_init(&second.last, 64 << 20);
+    second.listen_fd = raw_listen(&second.addr);
+    assert_int_equal(listen(second.listen_fd, 256), 0);
+    assert_int_equal(thread_start(&second.thread, "second", -1, fake_run, &second), RC_OK);
+}
+
+static void second_close(void)
+{
+    atomic_store(&second.stopping, true);
+    thread_join(&second.thread);
+    for (uint32_t i = 0; i < second.n_peers; i++) {
+        pthread_join(second.peers[i], NULL);
+    }
+    close(second.listen_fd);
+    buf_deinit(&second.last);
+    pthread_mutex_destroy(&second.lock);
+}
+
+static char bodies[8][1024];
+static struct meta_object objects[8];
+
+static void object(struct rig *r, const char *kind, const char *name, const char *body)
+{
+    str_copy(bodies[r->n_objects], sizeof(bodies[0]), str_from(body));
+    objects[r->n_objects] =
+        (struct meta_object){str_from(kind), str_from(name), str_from(bodies[r->n_objects])};
+    r->n_objects++;
+    r->objects = objects;
+}
+
+static void object_second(struct rig *r, const char *kind, const char *more)
+{
+    char body[1024], where[ADDR_TEXT_BYTES];
+    snprintf(body, sizeof(body), "{\"name\":\"two\",\"url\":\"http://%s\",\"kind\":\"%s\"%s}",
+             addr_format(&second.addr, where), kind, more);
+    object(r, "upstream", "two", body);
+}
+
+static int post(struct rig *r, const char *model, const char *script, const char *more)
+{
+    char body[512];
+    snprintf(body, sizeof(body), "{\"model\":\"%s\",\"prompt\":\"p\",\"user\":\"%s\"%s}", model,
+             script, more);
+    return ask_send(&r->addr, COMPLETE, r->auth, str_from(body));
+}
+
+static void want(struct rig *r, const char *model, const char *script, int status)
+{
+    struct answer a;
+    ask_read(post(r, model, script, ""), &a);
+    assert_int_equal(a.status, status);
+    answer_free(&a);
+}
+
+/* ---- limits ---- */
+
+static void limits_are_told_and_kept(void **state)
+{
+    (void)state;
+    struct rig r = {.limits = "{\"requests_per_minute\":3,\"tokens_per_minute\":10000}"};
+    struct answer a;
+    rig_open_more(&r, (struct gateway_conf){0});
+    for (int i = 2; i >= 0; i--) {
+        char left[64];
+        snprintf(left, sizeof(left), "x-ratelimit-remaining-requests: %d\r\n", i);
+        ask_read(post(&r, "m", "ok", ""), &a);
+        assert_int_equal(a.status, 200);
+        assert_non_null(strstr(a.bytes.ptr, "x-ratelimit-limit-requests: 3\r\n"));
+        assert_non_null(strstr(a.bytes.ptr, left));
+        assert_non_null(strstr(a.bytes.ptr, "x-ratelimit-limit-tokens: 10000\r\n"));
+        answer_free(&a);
+    }
+    ask_read(post(&r, "m", "ok", ""), &a);
+    assert_int_equal(a.status, 429);
+    assert_true(answer_is_error(&a, "rate_limit_exceeded"));
+    assert_non_null(strstr(a.bytes.ptr, "retry-after: 20\r\n"));
+    assert_non_null(strstr(a.bytes.ptr, "x-should-retry: true\r\n"));
+    answer_free(&a);
+    assert_int_equal(atomic_load(&r.fake.n_requests), 3);
+    rig_close(&r);
+}
+
+static void what_is_left_is_all_that_is_asked_for(void **state)
+{
+    (void)state;
+    struct rig r = {.limits = "{\"tokens_per_day\":200}"};
+    struct answer a;
+    rig_open_more(&r, (struct gateway_conf){0});
+    ask_read(post(&r, "m", "ok", ",\"max_tokens\":500"), &a); /* uses 7 of 200 */
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    pthread_mutex_lock(&r.fake.lock);
+    const char *body = strstr(r.fake.last.ptr, "\r\n\r\n{");
+    assert_non_null(strstr(r.fake.last.ptr, "bud-budget-tokens: 200\r\n"));
+    assert_non_null(body);
+    assert_non_null(strstr(body, "\"user\":\"ok\",\"max_tokens\":14"));
+    pthread_mutex_unlock(&r.fake.lock);
+    for (int i = 0; i < 17; i++) { /* 62 bytes of prompt leave no room below 63 */
+        want(&r, "m", "ok", i * 7 + 7 + 62 < 200 ? 200 : 429);
+    }
+    ask_read(post(&r, "m", "ok", ",\"max_tokens\":100000"), &a);
+    answer_free(&a);
+    ask_read(post(&r, "m", "ok",
+                  ",\"max_tokens\":1,\"stop\":[\"a longer request that needs more of "
+                  "what is left of the day than there still is, far more\"]"),
+             &a);
+    assert_int_equal(a.status, 429);
+    assert_true(answer_is_error(&a, "insufficient_quota"));
+    assert_non_null(strstr(a.bytes.ptr, "x-should-retry: false\r\n"));
+    answer_free(&a);
+    rig_close(&r);
+}
+
+/* ---- scopes and lists ---- */
+
+static void scopes_and_projects_hide_models(void **state)
+{
+    (void)state;
+    struct rig r = {.scopes = "completions model:m*", .project = "small"};
+    struct answer a;
+    object(&r, "project", "small", "{\"name\":\"small\",\"models\":[\"m\",\"m-2\"]}");
+    object(&r, "model", "m-2", "{\"name\":\"m-2\",\"alias\":\"m\"}");
+    object(&r, "model", "m-3", "{\"name\":\"m-3\",\"alias\":\"m\"}");
+    object(&r, "model", "x", "{\"name\":\"x\",\"alias\":\"m\"}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    want(&r, "m", "ok", 200);
+    want(&r, "m-2", "ok", 200);
+    want(&r, "m-3", "ok", 404); /* not the project's */
+    want(&r, "x", "ok", 404);   /* not the key's */
+    want(&r, "y", "ok", 404);
+    ask_read(ask_send(&r.addr, "POST /v1/chat/completions", r.auth, STR_LIT("{}")), &a);
+    assert_int_equal(a.status, 403);
+    answer_free(&a);
+    ask_read(ask_send(&r.addr, "GET /v1/models", r.auth, STR_NULL), &a);
+    assert_int_equal(a.status, 403);
+    answer_free(&a);
+    rig_close(&r);
+}
+
+/* ---- versions, fallback, other servers ---- */
+
+static void versions_share_by_weight_and_can_be_named(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    second_open();
+    object_second(&r, "bud", "");
+    object(&r, "model", "w",
+           "{\"name\":\"w\",\"versions\":[{\"name\":\"old\",\"weight\":3,\"upstreams\":[\"local\"],"
+           "\"model\":\"m\"},{\"name\":\"new\",\"weight\":1,\"upstreams\":[\"two\"]}]}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    for (int i = 0; i < 80; i++) {
+        want(&r, "w", "ok", 200);
+    }
+    int n_second = atomic_load(&second.n_requests); /* with a probe or two */
+    assert_in_range(n_second, 8, 36);
+    int n_first = atomic_load(&r.fake.n_requests);
+    want(&r, "w@old", "ok", 200);
+    assert_int_equal(atomic_load(&r.fake.n_requests), n_first + 1);
+    pthread_mutex_lock(&r.fake.lock);
+    assert_non_null(strstr(r.fake.last.ptr, "\"model\":\"m\""));
+    pthread_mutex_unlock(&r.fake.lock);
+    want(&r, "w@none", "ok", 404);
+    rig_close(&r);
+    second_close();
+}
+
+static void a_foreign_server_gets_its_key_and_gives_its_usage(void **state)
+{
+    (void)state;
+    struct rig r = {.limits = "{\"money_per_month\":0.00085}"};
+    struct answer a;
+    second_open();
+    object_second(&r, "openai", ",\"price\":{\"input\":10,\"output\":20}");
+    object(&r, "model", "far",
+           "{\"name\":\"far\",\"versions\":[{\"name\":\"1\",\"upstreams\":[\"two\"],"
+           "\"model\":\"far/away\"}]}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    wait_for(&second.n_requests, 1); /* its first health check: `last` is ours from here on */
+    ask_read(post(&r, "far", "usage-stream", ",\"stream\":true,\"max_tokens\":9"), &a);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(a.bytes.ptr, "[DONE]"));
+    assert_null(strstr(a.bytes.ptr, "prompt_tokens")); /* nobody asked for that chunk */
+    answer_free(&a);
+    pthread_mutex_lock(&second.lock);
+    const char *sent = second.last.ptr;
+    assert_non_null(strstr(sent, "\"model\":\"far/away\""));
+    assert_non_null(strstr(sent, "\"stream_options\":{\"include_usage\":true}"));
+    assert_null(strstr(sent, "bud-tenant"));
+    assert_null(strstr(sent, "bud-budget"));
+    pthread_mutex_unlock(&second.lock);
+    want(&r, "far", "usage-stream",
+         429); /* 31 in and 5 out cost 0.00041 of it: 51 bytes may cost more */
+    rig_close(&r);
+    second_close();
+}
+
+static void a_dead_server_is_passed_over(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    second_open();
+    object_second(&r, "bud", "");
+    object(&r, "model", "w",
+           "{\"name\":\"w\",\"balance\":\"round_robin\",\"versions\":[{\"name\":\"1\","
+           "\"upstreams\":[\"local\",\"two\"],\"model\":\"m\"}]}");
+    object(&r, "model", "f",
+           "{\"name\":\"f\",\"fallback\":[\"m\"],\"versions\":[{\"name\":\"1\","
+           "\"upstreams\":[\"two\"]}]}");
+    rig_open_more(&r, (struct gateway_conf){.wait_ms = 3000});
+    for (int i = 0; i < 10; i++) {
+        want(&r, "w", "ok", 200);
+    }
+    int seen = atomic_load(&second.n_requests);
+    assert_in_range(seen, 5, 7);
+    shutdown(second.listen_fd, SHUT_RDWR);
+    atomic_store(&second.stopping, true);
+    uint64_t start = raw_now_ms();
+    for (int i = 0; i < 40; i++) {
+        want(&r, "w", "ok", 200); /* at most a try each on the dead one, until its breaker opens */
+        want(&r, "f", "ok", 200);
+    }
+    assert_true(raw_now_ms() - start < 8000); /* none waited for its turn in line */
+    rig_close(&r);
+    second_close();
+}
+
+static void a_catalogue_that_is_wrong_says_where(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kind, *body, *says;
+    } cases[] = {
+        {"model", "{\"name\":\"a\",\"alias\":\"b\"}", "there is no model 'b'"},
+        {"model", "{\"name\":\"a\",\"alias\":\"a\"}", "circle"},
+        {"model", "{\"name\":\"a\"}", "alias, or a version"},
+        {"model", "{\"name\":\"a b\",\"alias\":\"m\"}", "no spaces"},
+        {"model", "{\"name\":\"a\",\"versions\":[{\"name\":\"1\",\"upstreams\":[\"q\"]}]}",
+         "no upstream 'q'"},
+        {"model", "{\"name\":\"a\",\"alias\":\"m\",\"limits\":{\"request_per_minute\":1}}",
+         "did you mean requests_per_minute"},
+        {"upstream", "{\"name\":\"a\",\"url\":\"https://x\"}", "TLS"},
+        {"upstream", "{\"name\":\"a\",\"url\":\"nonsense\"}", "HOST:PORT"},
+        {"project", "{\"name\":\"a\",\"limits\":{\"concurrent\":0}}", "from 1 to"},
+        {"user", "{\"name\":\"a\",\"limits\":{\"money_per_month\":\"1,5\"}}", "amount"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct meta *meta;
+        struct cat *cat = NULL;
+        struct err err = {0};
+        struct secret pepper = {0};
+        struct str model = STR_LIT("m");
+        struct cat_local local = {.models = &model, .n_models = 1};
+        const struct meta_object o = {str_from(cases[i].kind), STR_LIT("a"),
+                                      str_from(cases[i].body)};
+        assert_int_equal(addr_parse(&local.addr, STR_LIT("127.0.0.1:1"), NULL), RC_OK);
+        assert_true(secret_set(&pepper, STR_LIT("0123456789abcdef0123456789abcdef")));
+        assert_int_equal(meta_open(&meta, ":memory:", NULL), RC_OK);
+        assert_int_equal(meta_objects_replace(meta, "test", &o, 1, NULL), RC_OK);
+        assert_int_not_equal(cat_load(&cat, meta, NULL, &pepper, &local, &err), RC_OK);
+        if (strstr(err.msg, cases[i].says) == NULL) {
+            fail_msg("'%s' does not say '%s'", err.msg, cases[i].says);
+        }
+        meta_close(meta);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limits_are_told_and_kept),
+        cmocka_unit_test(what_is_left_is_all_that_is_asked_for),
+        cmocka_unit_test(scopes_and_projects_hide_models),
+        cmocka_unit_test(versions_share_by_weight_and_can_be_named),
+        cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
+        cmocka_unit_test(a_dead_server_is_passed_over),
+        cmocka_unit_test(a_catalogue_that_is_wrong_says_where),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -66,7 +66,8 @@ def test_limits_raise_the_sdks_errors(server):
     assert raw.headers["x-ratelimit-limit-requests"] == "2"
     assert raw.headers["x-ratelimit-remaining-requests"] == "1"
     assert raw.headers["x-ratelimit-reset-requests"].endswith("s")
-    assert 4900 < int(raw.headers["x-ratelimit-remaining-tokens"]) < 5000
+    # What it used comes back at 83 tokens a second, so a slow machine may see all of them again.
+    assert 4900 < int(raw.headers["x-ratelimit-remaining-tokens"]) <= 5000
     ask(client)
     with pytest.raises(openai.RateLimitError) as caught:
         ask(client)

@@ -28,6 +28,7 @@ struct rig {
     char auth[128]; /* a header line */
     struct str model;
     atomic_bool drained;
+    atomic_int n_waiting; /* in line for a server, when last looked */
 };
 
 static inline void rig_run(void *arg)
@@ -83,7 +84,7 @@ static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
     assert_int_equal(listen(r->fake.listen_fd, 256), 0);
     assert_int_equal(thread_start(&r->fake.thread, "fake", -1, fake_run, &r->fake), RC_OK);
     r->model = STR_LIT("m");
-    conf.ping_ms = PING_MS;
+    conf.ping_ms = conf.ping_ms != 0 ? conf.ping_ms : PING_MS;
     assert_int_equal(addr_parse(&conf.listen, STR_LIT("127.0.0.1:0"), NULL), RC_OK);
     assert_int_equal(loop_create(&r->loop, clock_system(), NULL), RC_OK);
     rig_open_keys(r);

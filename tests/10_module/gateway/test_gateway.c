@@ -3,6 +3,8 @@
  * has begun ends with an error event. */
 #include "10_module/gateway/rig.h"
 
+#include "gateway/stages.h"
+
 /* ---- what a client gets ---- */
 
 struct whole_case {
@@ -30,7 +32,7 @@ static void whole_replies_come_through_or_are_tried_again(void **state)
         {"odd-status", 502, 3, "upstream_error"},
     };
     struct rig r;
-    rig_open(&r, (struct gateway_conf){0});
+    rig_open(&r, (struct gateway_conf){.ping_ms = 60000}); /* no head for its silence */
     for (size_t i = 0; i < 2 * ARRAY_LEN(cases); i++) {
         /* Asked as a stream too: what has not begun as one is answered with its status. */
         const struct whole_case *c = &cases[i / 2];
@@ -391,6 +393,26 @@ static void rig_do_drain(void *ctx)
     assert_false(gateway_is_ready(r->gateway));
 }
 
+static void rig_do_look(void *ctx)
+{
+    struct rig *r = ctx;
+    atomic_store(&r->n_waiting, (int)r->gateway->n_waiting);
+}
+
+/* Until n requests stand in line for a server. */
+static void rig_wait_line(struct rig *r, int n)
+{
+    int seen = -1;
+    for (int i = 0; seen < n; i++) {
+        assert_true(i < WAIT_ROUNDS);
+        atomic_store(&r->n_waiting, -1);
+        assert_int_equal(loop_post(r->loop, rig_do_look, r), RC_OK);
+        while ((seen = atomic_load(&r->n_waiting)) < 0) {
+            usleep(1000);
+        }
+    }
+}
+
 static void draining_answers_what_runs_and_what_waits(void **state)
 {
     (void)state;
@@ -407,9 +429,8 @@ static void draining_answers_what_runs_and_what_waits(void **state)
     for (int i = 0; i < N; i++) {
         fds[N + i] = rig_send(&r, "ok", false);
     }
-    usleep(50000);
+    rig_wait_line(&r, N);
     assert_int_equal(loop_post(r.loop, rig_do_drain, &r), RC_OK);
-    usleep(50000);
     rig_ready(&r, true);
     for (int i = 0; i < 2 * N; i++) {
         ask_read(fds[i], &a);

@@ -58,7 +58,7 @@ struct bench {
 static void read_stream(void *ctx, uint32_t thread)
 {
     struct bench *b = ctx;
-    size_t n = WEIGHT_BYTES / team_n_threads(b->team) / 128 * 128;
+    size_t n = WEIGHT_BYTES / team_n_threads(b->team) / 256 * 256;
     b->sink += b->k->floats->stream(b->weights + thread * n, n);
 }
 

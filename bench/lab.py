@@ -34,7 +34,8 @@ def run(words, timeout=600, env=None):
     except subprocess.TimeoutExpired:
         raise Failed(f"{os.path.basename(words[0])} took more than {timeout} s") from None
     if r.returncode != 0:
-        raise Failed(f"{' '.join(words)}: exit {r.returncode}: {last_lines(r.stderr + r.stdout)}")
+        told = " ".join(words[:8]) + (" …" if len(words) > 8 else "")
+        raise Failed(f"{told}: exit {r.returncode}: {last_lines(r.stderr + r.stdout)}")
     return r.stdout
 
 
@@ -85,12 +86,13 @@ class Ours:
     """`bud`: bench, serve."""
     name = "bud"
 
-    def __init__(self, program, threads, scratch):
+    def __init__(self, program, threads, scratch, commit):
         self.program, self.threads, self.scratch = program, threads, scratch
         self.version = run([program, "version"]).split()[-1]
-        head = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        here = os.path.realpath(program) == os.path.realpath(os.path.join(ROOT, "build", "bud"))
-        self.commit = head.stdout.strip() if here else "unknown"
+        # The last commit that touched the program.
+        head = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%h", "--", "src", "mk"], capture_output=True,
+                              text=True)
+        self.commit = commit or head.stdout.strip() or "unknown"
 
     def bench(self, model, *words):
         """The rows of `bud bench`, one round."""
@@ -109,7 +111,6 @@ class Ours:
         home = tempfile.mkdtemp(prefix="home-", dir=self.scratch)
         s = Server([self.program, "serve", "--model", model, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
                     "--threads", str(self.threads), *words], ready, env={"BUD_HOME": home})
-        self.load(s, "-n", "1", "-w", "4", "--max-tokens", "2")
         return s
 
     def load(self, server, *words):
@@ -207,6 +208,37 @@ def machine():
     names = ["avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8"]
     return {"processor": model.group(1) if model else "unknown", "cores": len(os.sched_getaffinity(0)),
             "isa": [n for n in names if n in flags]}
+
+
+class Others:
+    """How much of the machine's processors the rest of the world takes: what /proc/stat counts as
+    used or stolen, less what this process and all that it has started used."""
+
+    def __init__(self):
+        self.at, self.used = time.monotonic(), self.seconds()
+
+    def share(self):
+        return max(0.0, self.seconds() - self.used) / (time.monotonic() - self.at) / os.cpu_count()
+
+    @staticmethod
+    def seconds():
+        with open("/proc/stat", encoding="ascii") as f:
+            user, nice, system, _, _, irq, softirq, steal = (int(n) for n in f.readline().split()[1:9])
+        parents, ticks = {}, {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as f:
+                        words = f.read().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                parents[int(name)], ticks[int(name)] = int(words[1]), sum(int(n) for n in words[11:15])
+        family, more = set(), {os.getpid()}
+        while more:
+            family |= more
+            more = {p for p, parent in parents.items() if parent in family} - family
+        mine = sum(ticks.get(p, 0) for p in family)
+        return (user + nice + system + irq + softirq + steal - mine) / os.sysconf("SC_CLK_TCK")
 
 
 def median(values):

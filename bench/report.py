@@ -13,11 +13,25 @@ def figure(values):
 
 
 def spread(values):
-    return f"{min(values):.2f}–{max(values):.2f}" if len(values) > 1 else "one round"
+    return f"{min(values):.2f}–{max(values):.2f} of {len(values)}" if len(values) > 1 else "one round"
+
+
+def summary(row, rounds):
+    """A row of the table, of its rounds."""
+    found = {"name": row.name, "title": row.title, "must": row.must, "unit": row.unit, "group": row.group,
+             "limit": row.limit, "commit": rounds[0]["commit"]}
+    for key in ("ours", "peer"):
+        found[key] = [r[key] for r in rounds]
+    found["stream_gb_per_s"] = [x for r in rounds for x in r["stream_gb_per_s"]]
+    found["notes"] = {side: [r["notes"][side] for r in rounds] for side in ("ours", "peer")}
+    pairs = zip(found["ours"], found["peer"])
+    found["ratios"] = [p / o if row.smaller_is_better else o / p for o, p in pairs]
+    found["ratio"] = median(found["ratios"])
+    return found
 
 
 def ordered(results):
-    return [results["rows"][r.name] for r in ROWS if r.name in results["rows"]]
+    return [summary(r, results["rows"][r.name]) for r in ROWS if results["rows"].get(r.name)]
 
 
 def counting(results):

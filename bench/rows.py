@@ -74,7 +74,8 @@ def clients(prefix_words, peer_words, n_requests):
         words = []
         rounds = [0, 0]
 
-        def drive(server, side):
+        def drive(get, side):
+            server = get()
             if not words:
                 words.append(pieces(lab, server, 100))
             rounds[side] += 1
@@ -84,10 +85,7 @@ def clients(prefix_words, peer_words, n_requests):
                      "gap_p99_ms": d["gap_ms"]["p99"], "prompt_tokens": d["prompt_tokens"] / d["ok"],
                      "generator_cores": d["generator_cores"]}
             return d["tokens_per_s"], notes
-        ours, peer = lab.ours.serve(model), None
-        lab.keep(ours)
-        peer = lab.peer.serve(model, *peer_words)
-        lab.keep(peer)
+        ours, peer = lab.served(lab.ours, model), lab.served(lab.peer, model, *peer_words)
         return lambda: drive(ours, 0), lambda: drive(peer, 1)
     return measure
 
@@ -95,11 +93,12 @@ def clients(prefix_words, peer_words, n_requests):
 def arrival(lab):
     """Eight streams decode; a prompt of 4,000 tokens arrives; the longest wait of any stream for a piece of text."""
     model = lab.models.get("qwen-0.5b", "Q4_0")
-    ours = lab.keep(lab.ours.serve(model))
-    peer = lab.keep(lab.peer.serve(model, "-np", "16", "--kv-unified", "-c", "16384"))
-    words = pieces(lab, ours, 4000)
+    ours = lab.served(lab.ours, model)
+    peer = lab.served(lab.peer, model, "-np", "16", "--kv-unified", "-c", "16384")
 
-    def drive(server, out_tokens):
+    def drive(get, out_tokens):
+        server = get()
+        words = pieces(lab, server, 4000)
         streams = lab.background(server, "-c", "8", "-n", "8", "-w", "10", "--max-tokens", str(out_tokens))
         lab.sleep(4)
         late = lab.ours.load(server, "-n", "1", "-w", str(words), "--max-tokens", "1", "--seed", "77")
@@ -117,11 +116,13 @@ def embeddings(lab):
     model = lab.minilm
     if model is None:
         raise Failed("needs --minilm FILE.gguf (bench/README.md says where from)")
-    ours = lab.keep(lab.ours.serve(model))
-    peer = lab.keep(lab.peer.serve(model, "--embedding", "--pooling", "mean", "-np", "16", "-c", "8192",
-                                   "-b", "2048", "-ub", "2048"))
+    ours = lab.served(lab.ours, model)
+    peer = lab.served(lab.peer, model, "--embedding", "--pooling", "mean", "-np", "16", "-c", "8192", "-b", "2048", "-ub",
+                      "2048")
 
-    def drive(server):
+    def drive(get):
+        server = get()
+        lab.ours.load(server, "--api", "embeddings", "-n", "1", "--inputs", "25", "-w", "12", "--seed", "2")
         d = lab.ours.load(server, "--api", "embeddings", "-c", "8", "-n", "40", "--inputs", "25", "-w", "12")
         return d["texts_per_s"], {"latency_p50_ms": d["latency_ms"]["p50"]}
     return lambda: drive(ours), lambda: drive(peer)
@@ -136,11 +137,11 @@ ROWS += [
     Row("batch-q8_0", f"decode, {STREAMS} streams, Llama-1B Q8_0", 4, "tok/s", batched("llama-1b", "Q8_0", 24)),
     Row("batch-q4_k_m", f"decode, {STREAMS} streams, Llama-1B Q4_K_M", 4, "tok/s", batched("llama-1b", "Q4_K_M", 24)),
     Row("depth-8k", "decode at 8k context, f16 KV, Llama-1B Q4_0 cut to 4 layers", 1.5, "tok/s", depth),
-    Row("http", "16 HTTP clients, Qwen-0.5B Q4_0; peer by default", 3, "tok/s", clients(0, [], 32), group="http"),
-    Row("http-np16", "the same; peer with -np 16", 3, "tok/s", clients(0, ["-np", "16"], 32), group="http"),
-    Row("prefix", "16 HTTP clients, shared 600-word prefix; peer by default", 10, "tok/s", clients(600, [], 32),
+    Row("http", "16 HTTP clients, Qwen-0.5B Q4_0; peer by default", 3, "tok/s", clients(0, [], 16), group="http"),
+    Row("http-np16", "the same; peer with -np 16", 3, "tok/s", clients(0, ["-np", "16"], 16), group="http"),
+    Row("prefix", "16 HTTP clients, shared 600-word prefix; peer by default", 10, "tok/s", clients(600, [], 16),
         group="prefix"),
-    Row("prefix-np16", "the same; peer with -np 16", 10, "tok/s", clients(600, ["-np", "16"], 32), group="prefix"),
+    Row("prefix-np16", "the same; peer with -np 16", 10, "tok/s", clients(600, ["-np", "16"], 16), group="prefix"),
     Row("arrival", "longest wait of 8 streams while a 4k prompt arrives", None, "ms", arrival, smaller_is_better=True,
         limit=GAP_LIMIT_MS),
     Row("embeddings", "1,000 short texts, MiniLM", 3, "texts/s", embeddings),

@@ -105,7 +105,7 @@ struct kern_float_table {
     float (*dot)(const float *x, const float *y, uint32_t n);
     /* One head: x[d_head] in place; cos_sin [n_rot / 2, 2]. */
     void (*rope)(float *x, const float *cos_sin, uint32_t n_rot, enum rope_style style);
-    /* Reads n bytes (a multiple of 128) and returns the sum of their 64-bit words, for timing. */
+    /* Reads n bytes (a multiple of 256) and returns the sum of their 64-bit words, for timing. */
     uint64_t (*stream)(const unsigned char *at, size_t n);
 };
 

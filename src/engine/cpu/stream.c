@@ -1,4 +1,5 @@
-/* stream.c: see stream.h. Each thread reads a part of its own, so that the slowest one counts. */
+/* stream.c: see stream.h. Threads share pieces out as they share panels of weights out, so that one
+ * that is held up for a moment does not count for all. */
 #include "engine/cpu/stream.h"
 
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/team.h"
 
-enum { STREAM_BYTES = 256 << 20, STREAM_READS = 3, STREAM_STEP = 128 };
+enum { STREAM_BYTES = 256 << 20, STREAM_READS = 6, STREAM_PIECE_BYTES = 1 << 20 };
 
 struct cpu_stream {
     const struct kernels *k;
@@ -43,11 +44,12 @@ void backend_cpu_stream_destroy(struct cpu_stream *s)
     }
 }
 
-static void read_part(void *ctx, uint32_t thread)
+static void read_piece(void *ctx, uint32_t thread, uint32_t piece)
 {
     struct cpu_stream *s = ctx;
-    size_t n = STREAM_BYTES / team_n_threads(s->team) / STREAM_STEP * STREAM_STEP;
-    s->sum += s->k->floats->stream(s->bytes + thread * n, n);
+    const unsigned char *at = s->bytes + (size_t)piece * STREAM_PIECE_BYTES;
+    UNUSED(thread);
+    s->sum += s->k->floats->stream(at, STREAM_PIECE_BYTES);
 }
 
 double backend_cpu_stream_read(struct cpu_stream *s)
@@ -55,7 +57,7 @@ double backend_cpu_stream_read(struct cpu_stream *s)
     double best = 0;
     for (int i = 0; i < STREAM_READS; i++) {
         uint64_t start = clock_mono_ns(clock_system());
-        team_run(s->team, read_part, s);
+        team_for(s->team, STREAM_BYTES / STREAM_PIECE_BYTES, read_piece, s);
         uint64_t ns = MAX(clock_mono_ns(clock_system()) - start, (uint64_t)1);
         best = MAX(best, (double)STREAM_BYTES * 1e9 / (double)ns);
     }

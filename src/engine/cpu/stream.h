@@ -11,8 +11,8 @@ struct cpu_stream; /* threads of its own and memory to read */
 RC backend_cpu_stream_create(struct cpu_stream **out, uint32_t n_threads, struct err *err);
 /* NULL is allowed. */
 void backend_cpu_stream_destroy(struct cpu_stream *s);
-/* Bytes per second of the best of a few reads of all the memory, with prefetching; takes tens of
- * milliseconds. */
+/* Bytes per second of the best of a few reads of all the memory, with prefetching; takes about a
+ * tenth of a second. */
 double backend_cpu_stream_read(struct cpu_stream *s);
 
 #endif

@@ -28,6 +28,32 @@ static enum gw_result auth_refused(struct gw_request *r)
     return GW_FAIL;
 }
 
+static void auth_take_key(struct gw_request *r, const struct meta_key *key)
+{
+    const struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
+    r->who = (struct principal){.kind = PRINCIPAL_KEY,
+                                .id = str_from(key->id),
+                                .project = str_from(key->project),
+                                .user = str_from(key->user),
+                                .roles = str_from(key->role),
+                                .scopes = str_from(key->scopes)};
+    r->project = k->project;
+    r->user = k->user;
+    r->who_limits = &k->limits;
+}
+
+/* It is known who asks: whether that one may ask for this. */
+static enum gw_result auth_allow(struct gw_request *r)
+{
+    str_copy(r->tenant, sizeof(r->tenant), r->who.id);
+    if (!scope_allows_route(r->who.scopes, auth_route(r->kind))) {
+        err_set(&r->err, RC_FORBIDDEN,
+                "This API key may not be used for this: its scopes are %.*s.", STR(r->who.scopes));
+        return GW_FAIL;
+    }
+    return GW_NEXT;
+}
+
 enum gw_result stage_auth(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
@@ -51,13 +77,7 @@ enum gw_result stage_auth(struct gw_request *r)
     if (keyring_check(r->cat->keys, token, now_s, &key, &r->err) != RC_OK) {
         return auth_refused(r);
     }
-    r->key = &r->cat->by_key[keyring_index(r->cat->keys, key)];
-    str_copy(r->tenant, sizeof(r->tenant), str_from(key->id));
+    auth_take_key(r, key);
     catalog_touch(g->catalog, key->id);
-    if (!scope_allows_route(str_from(key->scopes), auth_route(r->kind))) {
-        err_set(&r->err, RC_FORBIDDEN, "This API key may not be used for this: its scopes are %s.",
-                key->scopes);
-        return GW_FAIL;
-    }
-    return GW_NEXT;
+    return auth_allow(r);
 }

@@ -26,12 +26,14 @@ static void limit_subject_add(struct gw_request *r, const char *kind, struct str
 static void limit_subjects(struct gw_request *r)
 {
     r->n_subjects = 0;
-    limit_subject_add(r, "key:", str_from(r->key->row->id), &r->key->limits);
-    if (r->key->user != NULL) {
-        limit_subject_add(r, "user:", r->key->user->name, &r->key->user->limits);
+    if (r->who_limits != NULL) {
+        limit_subject_add(r, "key:", r->who.id, r->who_limits);
     }
-    if (r->key->project != NULL) {
-        limit_subject_add(r, "project:", r->key->project->name, &r->key->project->limits);
+    if (r->user != NULL) {
+        limit_subject_add(r, "user:", r->user->name, &r->user->limits);
+    }
+    if (r->project != NULL) {
+        limit_subject_add(r, "project:", r->project->name, &r->project->limits);
     }
     limit_subject_add(r, "model:", r->wanted->name, &r->wanted->limits);
 }

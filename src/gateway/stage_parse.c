@@ -16,13 +16,13 @@ enum {
 
 bool stage_parse_allows(const struct gw_request *r, struct str model)
 {
-    const struct cat_project *project = r->key->project;
+    const struct cat_project *project = r->project;
     const struct str *patterns = project != NULL ? project->models.at : NULL;
     bool allowed = project == NULL || project->models.n == 0;
     for (uint32_t i = 0; !allowed && i < project->models.n; i++) {
         allowed = str_matches(patterns[i], model);
     }
-    return allowed && scope_allows_model(str_from(r->key->row->scopes), model);
+    return allowed && scope_allows_model(r->who.scopes, model);
 }
 
 static enum gw_result parse_check_model(struct gw_request *r)

@@ -15,6 +15,7 @@
 
 #include "api/link.h"
 #include "api/types.h"
+#include "auth/principal.h"
 #include "base/list.h"
 #include "base/rng.h"
 #include "gateway/backend.h"
@@ -73,12 +74,17 @@ struct gw_request {
     char id[GW_ID_BYTES]; /* x-request-id */
     char traceparent[56]; /* of the client, or "" */
     char tenant[META_KEY_ID_BYTES];
-    struct cat *cat;           /* held: the catalogue that the request began with */
-    const struct cat_key *key; /* NULL until [auth] is through */
+    struct cat *cat; /* held: the catalogue that the request began with */
     struct err err;
     uint64_t retry_ns; /* with err: when to come again; 0 = the row's default */
     bool failed;       /* the client got an error, whole or as its stream's last event */
     bool ended;        /* the answer is complete */
+
+    /* auth */
+    struct principal who;              /* PRINCIPAL_NONE until [auth] is through */
+    const struct cat_project *project; /* who's, in `cat`; NULL = none */
+    const struct cat_user *user;
+    const struct cat_limits *who_limits; /* of the key itself; NULL = none */
 
     /* parse */
     struct arena arena;

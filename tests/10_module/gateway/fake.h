@@ -25,6 +25,7 @@ struct fake {
     atomic_bool stopping;
     atomic_int n_requests; /* since the last script_reset */
     atomic_bool saw_end;   /* the gateway closed a connection that was being answered */
+    atomic_bool told;      /* what "told" waits for */
     atomic_size_t n_sent;
     pthread_mutex_t lock;
     struct buf last; /* the last request, whole */
@@ -268,6 +269,14 @@ static bool script_hold(struct peer *p)
     return false;
 }
 
+static bool script_told(struct peer *p)
+{
+    while (!atomic_load(&p->fake->told) && !atomic_load(&p->fake->stopping)) {
+        usleep(1000);
+    }
+    return script_stream(p);
+}
+
 /* 32 MiB of events, as fast as they are taken. */
 static bool script_pour(struct peer *p)
 {
@@ -315,6 +324,7 @@ static const struct {
     {"slow-400", script_slow_400},
     {"slow-cut-once", script_slow_cut_once},
     {"hold", script_hold},
+    {"told", script_told},
     {"pour", script_pour},
 };
 

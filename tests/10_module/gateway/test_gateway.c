@@ -84,7 +84,7 @@ static void streams_end_with_done_or_an_error(void **state)
         assert_true((strcmp(last, "[DONE]") == 0) != c->fails);
         assert_false(raw_has(&a.body, "n=3+"));
         bool slow = strncmp(c->script, "slow", 4) == 0;
-        assert_true(raw_has(&a.body, ": ping\n\n") == slow);
+        assert_true(!slow || raw_has(&a.body, ": ping\n\n")); /* a loaded machine pings more */
         answer_free(&a);
     }
     rig_close(&r);
@@ -365,11 +365,14 @@ static void long_bodies_are_parsed_aside_and_bounded_together(void **state)
         }
         assert_true(r.fake.last.len > 2 << 20);
     }
-    int held = ask_send(&r.addr, COMPLETE, r.auth, padded(&body, "slow-stream", 2 << 20));
+    atomic_store(&r.fake.n_requests, 0);
+    int held = ask_send(&r.addr, COMPLETE, r.auth, padded(&body, "told", 2 << 20));
+    wait_for(&r.fake.n_requests, 1);
     ask_read(ask_send(&r.addr, COMPLETE, r.auth, buf_str(&body)), &a);
     assert_true(a.status == 503 || a.status == 0); /* cut where the rest was not taken */
     assert_true(a.status == 0 || answer_is_error(&a, "overloaded"));
     answer_free(&a);
+    atomic_store(&r.fake.told, true);
     ask_read(held, &a);
     assert_int_equal(a.status, 200);
     answer_free(&a);

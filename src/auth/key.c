@@ -6,66 +6,17 @@
 #include "base/assert.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "stores/seal.h"
+#include "stores/seal_setting.h"
 
-#define KEY_PREFIX         "sk-bud-"
-#define KEY_PEPPER_SETTING "auth.key_pepper"
-#define KEY_PEPPER_CONTEXT STR_LIT("settings/auth.key_pepper")
+#define KEY_PREFIX "sk-bud-"
 
 enum { KEY_SECRET_BYTES = 32, KEY_BODY_CHARS = 43, KEY_HINT_CHARS = 11 };
 
 _Static_assert(sizeof(KEY_PREFIX) + KEY_BODY_CHARS <= KEY_TEXT_BYTES, "a key fits its buffer");
 
-/* ---- pepper ---- */
-
-static enum rc key_pepper_read(struct secret *out, struct meta *m, const struct kms *k,
-                               struct err *err)
-{
-    struct buf sealed;
-    struct buf plain;
-    buf_init(&sealed, META_VALUE_BYTES_MAX);
-    buf_init(&plain, SECRET_BYTES_MAX);
-    enum rc rc = meta_setting_get(m, KEY_PEPPER_SETTING, &sealed, err);
-    if (rc == RC_OK) {
-        rc = seal_open_value(k, KEY_PEPPER_CONTEXT, buf_str(&sealed), &plain, err);
-    }
-    if (rc == RC_OK && !secret_set(out, buf_str(&plain))) {
-        rc = err_set(err, RC_CORRUPT, "the key pepper is too long");
-    }
-    if (plain.ptr != NULL) {
-        mem_wipe(plain.ptr, plain.len);
-    }
-    buf_deinit(&plain);
-    buf_deinit(&sealed);
-    return rc;
-}
-
-static enum rc key_pepper_create(struct meta *m, const struct kms *k, struct err *err)
-{
-    unsigned char pepper[CRYPTO_KEY_BYTES];
-    struct buf sealed;
-    bool stored = false;
-    crypto_random(pepper, sizeof(pepper));
-    buf_init(&sealed, META_VALUE_BYTES_MAX);
-    enum rc rc = seal_value(k, KEY_PEPPER_CONTEXT, str_make((const char *)pepper, sizeof(pepper)),
-                            &sealed, err);
-    if (rc == RC_OK) {
-        /* Not stored means that another process was first: its pepper is read below. */
-        rc = meta_setting_put_new(m, KEY_PEPPER_SETTING, buf_str(&sealed), &stored, err);
-    }
-    mem_wipe(pepper, sizeof(pepper));
-    buf_deinit(&sealed);
-    return rc;
-}
-
 enum rc key_pepper_load(struct secret *out, struct meta *m, const struct kms *k, struct err *err)
 {
-    enum rc rc = key_pepper_read(out, m, k, err);
-    if (rc != RC_NOT_FOUND) {
-        return rc;
-    }
-    rc = key_pepper_create(m, k, err);
-    return rc == RC_OK ? key_pepper_read(out, m, k, err) : rc;
+    return seal_setting_load(out, m, k, "auth.key_pepper", err);
 }
 
 /* ---- making ---- */
@@ -212,6 +163,20 @@ uint32_t keyring_index(const struct keyring *r, const struct meta_key *key)
     return (uint32_t)(key - r->keys);
 }
 
+bool keyring_is_valid(const struct keyring *r, const struct meta_key *key)
+{
+    const struct meta_key *now =
+        map_get(&r->by_hash, str_make((const char *)key->hash, META_KEY_HASH_BYTES));
+    return now != NULL && now->revoked_s == 0 && now->expires_s == key->expires_s;
+}
+
+enum rc keyring_refuse(struct err *err)
+{
+    return err_set(err, RC_UNAUTHENTICATED,
+                   "Incorrect API key provided. A key looks like sk-bud-… and was shown once when "
+                   "it was made.");
+}
+
 enum rc keyring_check(const struct keyring *r, struct str text, int64_t now_s,
                       const struct meta_key **out, struct err *err)
 {
@@ -225,9 +190,7 @@ enum rc keyring_check(const struct keyring *r, struct str text, int64_t now_s,
     bool valid =
         key != NULL && key->revoked_s == 0 && (key->expires_s == 0 || now_s < key->expires_s);
     if (!valid) {
-        return err_set(err, RC_UNAUTHENTICATED,
-                       "Incorrect API key provided. A key looks like sk-bud-… and was shown once "
-                       "when it was made.");
+        return keyring_refuse(err);
     }
     *out = key;
     return RC_OK;

@@ -47,6 +47,11 @@ uint32_t keyring_index(const struct keyring *r, const struct meta_key *key);
 RC keyring_check(const struct keyring *r, struct str text, int64_t now_s,
                  const struct meta_key **out, struct err *err);
 
+/* Whether the ring has this key, as it is and not revoked. */
+bool keyring_is_valid(const struct keyring *r, const struct meta_key *key);
+/* The one error of every key that is not accepted. */
+enum rc keyring_refuse(struct err *err);
+
 /* The token of an Authorization header value: "Bearer TOKEN", scheme in any case; empty when it
  * is anything else. */
 struct str key_from_bearer(struct str header_value);

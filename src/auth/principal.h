@@ -6,7 +6,7 @@
 #ifndef AUTH_PRINCIPAL_H
 #define AUTH_PRINCIPAL_H
 
-#include "base/str.h"
+#include "auth/rbac.h"
 
 enum principal_kind { PRINCIPAL_NONE, PRINCIPAL_KEY, PRINCIPAL_JWT, PRINCIPAL_SERVICE };
 
@@ -18,6 +18,7 @@ struct principal {
     struct str organisation, project, user; /* names */
     struct str roles;                       /* names, separated by spaces */
     struct str scopes;                      /* as in scope.h; "" = no narrowing */
+    struct rbac_grants grants;              /* the roles, looked up in the catalogue (cat_grant) */
 };
 
 #endif

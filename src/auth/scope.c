@@ -1,7 +1,8 @@
 /* scope.c: see scope.h. */
 #include "auth/scope.h"
 
-static const char *const scope_routes[] = {"chat", "completions", "embeddings", "rerank", "models"};
+static const char *const scope_routes[] = {"chat",   "completions", "embeddings",
+                                           "rerank", "models",      "admin"};
 
 #define SCOPE_MODEL STR_LIT("model:")
 
@@ -22,8 +23,8 @@ enum rc scope_check(struct str scopes, struct err *err)
         bool model = str_starts(word, SCOPE_MODEL) && word.len > SCOPE_MODEL.len;
         if (word.len > 0 && !model && !scope_is_route(word)) {
             return err_set(err, RC_INVALID,
-                           "scope '%.*s': not chat, completions, embeddings, rerank, models or "
-                           "model:PATTERN",
+                           "scope '%.*s': not chat, completions, embeddings, rerank, models, "
+                           "admin or model:PATTERN",
                            (int)MIN(word.len, (size_t)64), word.ptr);
         }
     }

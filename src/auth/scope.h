@@ -1,6 +1,7 @@
 /* scope.h: what a key may be used for, as words separated by spaces.
  *
  *   chat completions embeddings rerank models     the routes; none of these words = all routes
+ *   admin                                         metrics and administration
  *   model:PATTERN                                 models, '*' stands for anything; none = all */
 #ifndef AUTH_SCOPE_H
 #define AUTH_SCOPE_H

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "auth/policy.h"
+#include "auth/scope.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/model_path.h"
@@ -230,7 +232,21 @@ static enum rc front_may_read_metrics(void *ctx, const struct http_head *head, s
     }
     struct str token = key_from_bearer(http_head_value(head, STR_LIT("authorization")));
     int64_t now_s = clock_wall_s(clock_system());
-    return keyring_check(catalog_now(f->catalog)->keys, token, now_s, &key, err);
+    struct cat *cat = catalog_now(f->catalog);
+    enum rc rc = keyring_check(cat->keys, token, now_s, &key, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    const struct cat_key *k = &cat->by_key[keyring_index(cat->keys, key)];
+    const struct policy_row *row = policy_row(POLICY_ROUTE_METRICS);
+    if (k->gone) {
+        return keyring_refuse(err);
+    }
+    if (!scope_allows_route(k->who.scopes, str_from(row->scope)) ||
+        !rbac_allows_some(&k->who.grants, row->kind, row->action)) {
+        return err_set(err, RC_FORBIDDEN, "This needs the permission metrics:read.");
+    }
+    return RC_OK;
 }
 
 /* People read this, scripts too: one fact a line, the key the only time it is ever shown. */

@@ -25,7 +25,8 @@ struct catalog {
     struct catalog_touch *touches;
     uint32_t n_touches;
     /* the worker's while it looks */
-    struct cat *fresh; /* NULL when nothing had changed */
+    struct cat *fresh;          /* NULL when nothing had changed */
+    struct keyring *fresh_keys; /* when no catalogue could be built of what has changed */
     struct catalog_touch *touching;
     uint32_t n_touching;
     int64_t touched_s;
@@ -44,6 +45,9 @@ static enum rc catalog_reload(struct catalog *c)
     rc = meta_revision(c->meta, &revision, &c->err);
     if (rc == RC_OK && revision != c->revision) {
         rc = cat_load(&c->fresh, c->meta, c->conf.kms, &c->pepper, &c->conf.local, &c->err);
+        if (rc != RC_OK && keyring_load(&c->fresh_keys, c->meta, &c->pepper, NULL) != RC_OK) {
+            c->fresh_keys = NULL;
+        }
     }
     /* A catalogue that cannot be built is complained of once, not every second. */
     c->version = version;
@@ -56,6 +60,7 @@ static void catalog_look(void *ctx)
     struct catalog *c = ctx;
     c->err = (struct err){0};
     c->fresh = NULL;
+    c->fresh_keys = NULL;
     enum rc rc = catalog_reload(c);
     for (uint32_t i = 0; rc == RC_OK && i < c->n_touching; i++) {
         rc = meta_key_touch(c->meta, c->touching[i].id, c->touched_s, &c->err);
@@ -66,6 +71,18 @@ static void catalog_look(void *ctx)
 /* ---- on the loop ---- */
 
 static void catalog_on_timer(void *ctx);
+
+/* A catalogue that cannot be built keeps no key alive: those that have ended do so in the one that
+ * stays in force. */
+static void catalog_end_keys(struct catalog *c)
+{
+    for (uint32_t i = 0; i < keyring_size(c->now->keys); i++) {
+        struct cat_key *k = &c->now->by_key[i];
+        k->gone = k->gone || !keyring_is_valid(c->fresh_keys, k->row);
+    }
+    keyring_destroy(c->fresh_keys);
+    c->fresh_keys = NULL;
+}
 
 static void catalog_looked(void *ctx, enum rc rc)
 {
@@ -80,6 +97,9 @@ static void catalog_looked(void *ctx, enum rc rc)
     }
     if (c->err.code != RC_OK) {
         log_event(LOG_STORE_FAIL, log_err(&c->err), log_err_code(&c->err));
+    }
+    if (c->fresh_keys != NULL) {
+        catalog_end_keys(c);
     }
     if (c->fresh != NULL) {
         cat_put(c->now);
@@ -167,6 +187,7 @@ void catalog_destroy(struct catalog *c)
     }
     cat_put(c->now);
     cat_put(c->fresh);
+    keyring_destroy(c->fresh_keys);
     meta_close(c->meta);
     secret_wipe(&c->pepper);
     mem_free(c->models);

@@ -43,6 +43,8 @@ static enum rc cat_index(struct map *map, const char *kind, const struct conf_li
     return RC_OK;
 }
 
+_Static_assert(offsetof(struct cat_organisation, name) == 0, "cat_index");
+_Static_assert(offsetof(struct cat_role, name) == 0, "cat_index");
 _Static_assert(offsetof(struct cat_project, name) == 0, "cat_index");
 _Static_assert(offsetof(struct cat_user, name) == 0, "cat_index");
 _Static_assert(offsetof(struct cat_upstream, name) == 0, "cat_index");
@@ -119,6 +121,125 @@ static enum rc cat_add_local(struct cat_set *set, struct arena *a, const struct 
         }
     }
     return rc;
+}
+
+/* ---- roles, and who has them ---- */
+
+/* The built-in ones stand in the map as any other, and cannot be made anew. */
+static enum rc cat_build_builtins(struct cat *c, struct err *err)
+{
+    const char *name;
+    for (uint32_t i = 0; (name = rbac_builtin_name(i)) != NULL; i++) {
+        uint32_t n = 0;
+        const struct str *permissions = rbac_builtin(str_from(name), &n);
+        struct cat_role *r = arena_alloc(&c->arena, sizeof(*r));
+        void *old = NULL;
+        if (r == NULL) {
+            return cat_fail_room(err);
+        }
+        r->name = str_from(name);
+        enum rc rc = rbac_compile(&r->set, permissions, n, &c->arena, err);
+        if (rc != RC_OK) {
+            return rc;
+        }
+        if (!map_put(&c->roles, r->name, r, &old)) {
+            return cat_fail_room(err);
+        }
+        if (old != NULL) {
+            return err_set(err, RC_CONFLICT, "role %s is built in", name);
+        }
+    }
+    return RC_OK;
+}
+
+static enum rc cat_build_roles(struct cat *c, struct err *err)
+{
+    struct cat_role *roles = c->set.roles.at;
+    for (uint32_t i = 0; i < c->set.roles.n; i++) {
+        const struct conf_list *p = &roles[i].permissions;
+        enum rc rc = rbac_compile(&roles[i].set, p->at, p->n, &c->arena, err);
+        if (rc != RC_OK) {
+            return err_context(err, "role %.*s", STR(roles[i].name));
+        }
+    }
+    return cat_build_builtins(c, err);
+}
+
+static enum rc cat_check_organisation(const struct cat *c, struct str name, struct err *err)
+{
+    if (name.len > 0 && map_get(&c->organisations, name) == NULL) {
+        return err_set(err, RC_NOT_FOUND, "there is no organisation '%.*s'", STR(name));
+    }
+    return RC_OK;
+}
+
+/* All permissions of the user's roles, compiled together. */
+static enum rc cat_build_user(struct cat *c, struct cat_user *u, struct err *err)
+{
+    const struct str *names = u->roles.at;
+    struct str all[RBAC_PERMISSIONS_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < u->roles.n; i++) {
+        const struct cat_role *role = map_get(&c->roles, names[i]);
+        uint32_t n_of = 0;
+        const struct str *of = rbac_builtin(names[i], &n_of);
+        if (role == NULL) {
+            return err_set(err, RC_NOT_FOUND, "there is no role '%.*s'", STR(names[i]));
+        }
+        if (of == NULL) {
+            of = role->permissions.at;
+            n_of = role->permissions.n;
+        }
+        if (n_of > RBAC_PERMISSIONS_MAX - n) {
+            return err_set(err, RC_TOO_LARGE, "its roles have more than %d permissions",
+                           RBAC_PERMISSIONS_MAX);
+        }
+        for (uint32_t j = 0; j < n_of; j++) {
+            all[n++] = of[j];
+        }
+    }
+    return rbac_compile(&u->set, all, n, &c->arena, err);
+}
+
+static enum rc cat_build_owners(struct cat *c, struct err *err)
+{
+    struct cat_project *projects = c->set.projects.at;
+    struct cat_user *users = c->set.users.at;
+    for (uint32_t i = 0; i < c->set.projects.n; i++) {
+        if (cat_check_organisation(c, projects[i].organisation, err) != RC_OK) {
+            return err_context(err, "project %.*s", STR(projects[i].name));
+        }
+    }
+    for (uint32_t i = 0; i < c->set.users.n; i++) {
+        enum rc rc = cat_check_organisation(c, users[i].organisation, err);
+        rc = rc == RC_OK ? cat_build_user(c, &users[i], err) : rc;
+        if (rc != RC_OK) {
+            return err_context(err, "user %.*s", STR(users[i].name));
+        }
+    }
+    return RC_OK;
+}
+
+const struct rbac_set *cat_role_find(const struct cat *c, struct str name)
+{
+    const struct cat_role *role = map_get(&c->roles, name);
+    return role != NULL ? &role->set : NULL;
+}
+
+void cat_grant(const struct cat *c, struct principal *p)
+{
+    const struct cat_user *user = map_get(&c->users, p->user);
+    struct str rest = p->roles;
+    p->grants = (struct rbac_grants){0};
+    while (rest.len > 0 && p->grants.n_roles < RBAC_ROLES_MAX) {
+        const struct rbac_set *set = cat_role_find(c, str_cut(&rest, ' '));
+        if (set != NULL) {
+            p->grants.roles[p->grants.n_roles++] = set;
+        }
+    }
+    if (user != NULL && user->roles.n > 0) {
+        p->grants.within = &user->set;
+    }
 }
 
 /* ---- upstreams ---- */
@@ -303,22 +424,42 @@ static enum rc cat_build(struct cat *c, const struct kms *kms, const struct cat_
 {
     c->only_local = c->set.models.n == 0 && local->addr.sa_bytes > 0;
     enum rc rc = cat_add_local(&c->set, &c->arena, local, err);
-    struct map *const maps[CAT_KINDS_N] = {&c->projects, &c->users, &c->upstreams, &c->models};
+    struct map *const maps[CAT_KINDS_N] = {&c->organisations, &c->roles,     &c->projects,
+                                           &c->users,         &c->upstreams, &c->models};
     for (int i = 0; rc == RC_OK && i < CAT_KINDS_N; i++) {
         const struct conf_list *list = (const void *)((char *)&c->set + cat_kinds[i].list);
         rc = cat_index(maps[i], cat_kinds[i].kind, list, cat_kinds[i].size, err);
     }
+    rc = rc == RC_OK ? cat_build_roles(c, err) : rc;
+    rc = rc == RC_OK ? cat_build_owners(c, err) : rc;
     rc = rc == RC_OK ? cat_build_upstreams(c, kms, err) : rc;
     return rc == RC_OK ? cat_build_models(c, err) : rc;
 }
 
 /* ---- keys ---- */
 
+/* Its project's, else its user's. */
+static struct str cat_organisation_of(const struct cat_key *k)
+{
+    if (k->project != NULL && k->project->organisation.len > 0) {
+        return k->project->organisation;
+    }
+    return k->user != NULL ? k->user->organisation : STR_LIT("");
+}
+
 static enum rc cat_build_key(struct cat *c, struct cat_key *k, struct err *err)
 {
     const struct json *limits = NULL;
     k->project = map_get(&c->projects, str_from(k->row->project));
     k->user = map_get(&c->users, str_from(k->row->user));
+    k->who = (struct principal){.kind = PRINCIPAL_KEY,
+                                .id = str_from(k->row->id),
+                                .organisation = cat_organisation_of(k),
+                                .project = str_from(k->row->project),
+                                .user = str_from(k->row->user),
+                                .roles = str_from(k->row->role),
+                                .scopes = str_from(k->row->scopes)};
+    cat_grant(c, &k->who);
     if (k->row->limits[0] == '\0') {
         return RC_OK;
     }
@@ -396,6 +537,8 @@ static struct cat *cat_create(void)
     c->n_refs = 1;
     c->loaded_s = clock_wall_s(clock_system());
     arena_init(&c->arena, CAT_ARENA_BYTES_MAX);
+    map_init(&c->organisations, seed);
+    map_init(&c->roles, seed);
     map_init(&c->projects, seed);
     map_init(&c->users, seed);
     map_init(&c->upstreams, seed);
@@ -445,6 +588,8 @@ void cat_put(struct cat *c)
         }
     }
     keyring_destroy(c->keys);
+    map_deinit(&c->organisations);
+    map_deinit(&c->roles);
     map_deinit(&c->projects);
     map_deinit(&c->users);
     map_deinit(&c->upstreams);

@@ -6,6 +6,7 @@
 #define GATEWAY_CATALOG_BUILD_H
 
 #include "auth/key.h"
+#include "auth/principal.h"
 #include "base/map.h"
 #include "gateway/catalog_rows.h"
 
@@ -21,6 +22,8 @@ struct cat_local {
 /* What belongs to one key. */
 struct cat_key {
     const struct meta_key *row;
+    struct principal who;
+    bool gone; /* ended since this catalogue was built, which could not be built anew */
     const struct cat_project *project; /* NULL = none */
     const struct cat_user *user;       /* NULL = none */
     struct cat_limits limits;
@@ -33,7 +36,7 @@ struct cat {
     struct cat_set set;
     const struct cat_upstream *local; /* NULL = none */
     bool only_local;                  /* no model but those of this machine's own server */
-    struct map projects, users, upstreams, models; /* by name */
+    struct map organisations, roles, projects, users, upstreams, models; /* by name */
     struct keyring *keys;
     struct cat_key *by_key; /* by keyring_index */
 };
@@ -46,6 +49,12 @@ RC cat_check(struct cat_set *set, const struct cat_local *local, struct err *err
 void cat_hold(struct cat *c);
 /* The last one wipes and frees it. NULL is allowed. */
 void cat_put(struct cat *c);
+
+/* What a role of that name allows, built in or not; NULL = there is none. */
+const struct rbac_set *cat_role_find(const struct cat *c, struct str name);
+/* Looks up the roles that a principal shows; what its user may bounds them. Unknown roles, and
+ * those past RBAC_ROLES_MAX, grant nothing. */
+void cat_grant(const struct cat *c, struct principal *p);
 
 /* The model of that name, its alias resolved; a "@version" behind the name is cut off into
  * *version (NULL when there is none). NULL = no such model, or no such version. */

@@ -34,8 +34,22 @@ static const struct conf_row cat_price_rows[] = {
         .max = CAT_NAME_BYTES_MAX, .help = "by which others refer to it"                           \
     }
 
+static const struct conf_row cat_organisation_rows[] = {
+    CAT_NAME(struct cat_organisation),
+    {0},
+};
+
+static const struct conf_row cat_role_rows[] = {
+    CAT_NAME(struct cat_role),
+    CONF_TEXTS(struct cat_role, permissions, RBAC_PERMISSIONS_MAX,
+               "`KIND:ACTION` or `KIND/NAME:ACTION`, such as `models/llama-*:invoke`"),
+    {0},
+};
+
 static const struct conf_row cat_project_rows[] = {
     CAT_NAME(struct cat_project),
+    CONF_TEXT(struct cat_project, organisation, NULL, CAT_NAME_BYTES_MAX,
+              "organisation that it belongs to; empty = none"),
     CONF_TEXTS(struct cat_project, models, 256,
                "models that its keys may ask for, `*` stands for anything; none = all"),
     CONF_GROUP(struct cat_project, limits, cat_limits_rows, "of all its keys together"),
@@ -44,6 +58,11 @@ static const struct conf_row cat_project_rows[] = {
 
 static const struct conf_row cat_user_rows[] = {
     CAT_NAME(struct cat_user),
+    CONF_TEXT(struct cat_user, organisation, NULL, CAT_NAME_BYTES_MAX,
+              "organisation that it belongs to; empty = none"),
+    CONF_BOOL(struct cat_user, service, "false", "a service account, not a person"),
+    CONF_TEXTS(struct cat_user, roles, RBAC_ROLES_MAX,
+               "no key of this user does more than these allow together; none = as its keys say"),
     CONF_GROUP(struct cat_user, limits, cat_limits_rows, "of all keys of this user together"),
     {0},
 };
@@ -103,6 +122,10 @@ static const struct conf_row cat_model_rows[] = {
 };
 
 const struct conf_row cat_set_rows[] = {
+    CONF_GROUPS(struct cat_set, organisations, struct cat_organisation, cat_organisation_rows,
+                CAT_OBJECTS_MAX, "owners of projects and users, apart from one another"),
+    CONF_GROUPS(struct cat_set, roles, struct cat_role, cat_role_rows, CAT_OBJECTS_MAX,
+                "sets of permissions beside owner, admin, developer, viewer and billing"),
     CONF_GROUPS(struct cat_set, projects, struct cat_project, cat_project_rows, CAT_OBJECTS_MAX,
                 "groups of keys"),
     CONF_GROUPS(struct cat_set, users, struct cat_user, cat_user_rows, CAT_OBJECTS_MAX,
@@ -115,6 +138,9 @@ const struct conf_row cat_set_rows[] = {
 };
 
 const struct cat_kind_row cat_kinds[CAT_KINDS_N] = {
+    {"organisation", cat_organisation_rows, sizeof(struct cat_organisation),
+     offsetof(struct cat_set, organisations)},
+    {"role", cat_role_rows, sizeof(struct cat_role), offsetof(struct cat_set, roles)},
     {"project", cat_project_rows, sizeof(struct cat_project), offsetof(struct cat_set, projects)},
     {"user", cat_user_rows, sizeof(struct cat_user), offsetof(struct cat_set, users)},
     {"upstream", cat_upstream_rows, sizeof(struct cat_upstream),

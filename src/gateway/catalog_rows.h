@@ -3,6 +3,7 @@
 #ifndef GATEWAY_CATALOG_ROWS_H
 #define GATEWAY_CATALOG_ROWS_H
 
+#include "auth/rbac.h"
 #include "base/conf.h"
 #include "net/addr.h"
 
@@ -27,15 +28,34 @@ struct cat_price {
     int64_t input, cached_input, output;
 };
 
+/* The largest unit: what one of them has, no caller of another sees. */
+struct cat_organisation {
+    struct str name;
+};
+
+/* A set of permissions (auth/rbac.h). */
+struct cat_role {
+    struct str name;
+    struct conf_list permissions;
+    struct rbac_set set; /* filled when the catalogue is built */
+};
+
 struct cat_project {
     struct str name;
+    struct str organisation; /* "" = of none */
     struct conf_list models; /* patterns that its keys may ask for; none = all */
     struct cat_limits limits;
 };
 
+/* A person, or a program with an account of its own. */
 struct cat_user {
     struct str name;
+    struct str organisation; /* "" = of none */
+    bool service;            /* a service account */
+    struct conf_list roles;  /* names; keys of this user may do no more than these together */
     struct cat_limits limits;
+    /* filled when the catalogue is built */
+    struct rbac_set set; /* of all the roles */
 };
 
 enum cat_kind { CAT_BUD, CAT_OPENAI };
@@ -81,7 +101,7 @@ struct cat_model {
 };
 
 struct cat_set {
-    struct conf_list projects, users, upstreams, models;
+    struct conf_list organisations, roles, projects, users, upstreams, models;
 };
 
 extern const struct conf_row cat_limits_rows[], cat_set_rows[];
@@ -92,7 +112,7 @@ struct cat_kind_row {
     const struct conf_row *rows;
     size_t size, list;
 };
-enum { CAT_KINDS_N = 4 };
+enum { CAT_KINDS_N = 6 };
 extern const struct cat_kind_row cat_kinds[CAT_KINDS_N];
 
 #endif

@@ -8,25 +8,29 @@
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "gateway/stages.h"
-#include "net/http_route.h"
 #include "obs/log.h"
 
 /* ---- routing ---- */
 
-struct gateway_route {
-    enum http_method method;
-    const char *path; /* below /v1, or without it; one that ends in '/' takes a model's id */
+static const struct {
+    enum policy_id route; /* its row in auth/policy.h */
     enum gw_kind kind;
+} gateway_routes[] = {
+    {POLICY_ROUTE_CHAT, GW_CHAT},          {POLICY_ROUTE_COMPLETIONS, GW_COMPLETION},
+    {POLICY_ROUTE_EMBEDDINGS, GW_EMBED},   {POLICY_ROUTE_RERANK, GW_RERANK},
+    {POLICY_ROUTE_MODELS_SEEN, GW_MODELS}, {POLICY_ROUTE_MODEL_SEEN, GW_MODEL},
 };
 
-static const struct gateway_route gateway_routes[] = {
-    {HTTP_METHOD_POST, "/chat/completions", GW_CHAT},
-    {HTTP_METHOD_POST, "/completions", GW_COMPLETION},
-    {HTTP_METHOD_POST, "/embeddings", GW_EMBED},
-    {HTTP_METHOD_POST, "/rerank", GW_RERANK},
-    {HTTP_METHOD_GET, "/models", GW_MODELS},
-    {HTTP_METHOD_GET, "/models/", GW_MODEL},
-};
+const struct policy_row *gw_kind_policy(enum gw_kind kind)
+{
+    for (size_t i = 0; i < ARRAY_LEN(gateway_routes); i++) {
+        if (gateway_routes[i].kind == kind) {
+            return policy_row(gateway_routes[i].route);
+        }
+    }
+    ASSERT(false);
+    return NULL;
+}
 
 static void gateway_seed(struct rng *rng)
 {
@@ -72,23 +76,25 @@ void gateway_reply_error(struct http_exchange *x, const struct err *err)
     gateway_send_error(x, err, NULL);
 }
 
-/* People paste a base URL with or without /v1: both work. */
-static struct str gateway_path(const struct http_head *head)
+/* People paste a base URL with or without /v1: both work. Empty when there is no room. */
+static struct str gateway_path(struct http_exchange *x)
 {
-    bool prefixed = str_starts(head->path, STR_LIT("/v1/"));
-    return prefixed ? str_slice(head->path, 3, head->path.len) : head->path;
+    const struct http_head *head = http_exchange_head(x);
+    return str_starts(head->path, STR_LIT("/v1/"))
+               ? head->path
+               : arena_printf(http_exchange_arena(x), "/v1%.*s", STR(head->path));
 }
 
-/* A request that no route takes; `known` has its path, but another method. NULL = none has. */
-static void gateway_refuse(struct http_exchange *x, const struct gateway_route *known)
+/* A request that no route takes; `allow` has the methods of those that have its path. */
+static void gateway_refuse(struct http_exchange *x, const char *allow)
 {
     const struct http_head *head = http_exchange_head(x);
     const char *method = http_method_name(head->method);
     struct err err = {0};
     int n = (int)MIN(head->path.len, (size_t)200);
-    if (known != NULL) {
+    if (allow[0] != '\0') {
         err_set(&err, RC_METHOD, "Not allowed: %s %.*s.", method, n, head->path.ptr);
-        gateway_send_error(x, &err, known->method == HTTP_METHOD_GET ? "GET, HEAD" : "POST");
+        gateway_send_error(x, &err, allow);
         return;
     }
     err_set(&err, RC_NOT_FOUND, "Unknown request URL: %s %.*s.", method, n, head->path.ptr);
@@ -100,7 +106,7 @@ static void gateway_start(struct gateway *g, struct http_exchange *x, enum gw_ki
 {
     struct str model = STR_LIT("");
     if (kind == GW_MODEL && http_unescape(http_exchange_arena(x), rest, &model, NULL) != RC_OK) {
-        gateway_refuse(x, NULL); /* no such path: its escapes mean nothing */
+        gateway_refuse(x, ""); /* no such path: its escapes mean nothing */
         return;
     }
     stages_start(g, x, kind, model);
@@ -109,25 +115,23 @@ static void gateway_start(struct gateway *g, struct http_exchange *x, enum gw_ki
 static void gateway_handle(void *ctx, struct http_exchange *x)
 {
     struct gateway *g = ctx;
-    const struct http_head *head = http_exchange_head(x);
+    struct policy_match match;
+    char allow[POLICY_ALLOW_BYTES];
     if (health_handle(x, gateway_is_ready(g))) {
         return;
     }
-    struct str path = gateway_path(head);
-    const struct gateway_route *known = NULL;
+    struct str path = gateway_path(x);
+    if (policy_find(POLICY_API, http_exchange_head(x)->method, path, &match, allow) != RC_OK) {
+        gateway_refuse(x, allow);
+        return;
+    }
     for (size_t i = 0; i < ARRAY_LEN(gateway_routes); i++) {
-        const struct gateway_route *route = &gateway_routes[i];
-        struct str rest;
-        if (!http_route_match(route->path, path, &rest)) {
-            continue;
-        }
-        known = route;
-        if (http_route_method(route->method, head->method)) {
-            gateway_start(g, x, route->kind, rest);
+        if (gateway_routes[i].route == match.id) {
+            gateway_start(g, x, gateway_routes[i].kind, match.params[0]);
             return;
         }
     }
-    gateway_refuse(x, known);
+    gateway_refuse(x, ""); /* a path of health below /v1 */
 }
 
 /* ---- what stands behind ---- */

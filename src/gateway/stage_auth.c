@@ -6,17 +6,6 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
-/* The scope's word for a route. */
-static struct str auth_route(enum gw_kind kind)
-{
-    static const struct str words[] = {
-        [GW_CHAT] = STR_LIT("chat"),        [GW_COMPLETION] = STR_LIT("completions"),
-        [GW_EMBED] = STR_LIT("embeddings"), [GW_RERANK] = STR_LIT("rerank"),
-        [GW_MODELS] = STR_LIT("models"),    [GW_MODEL] = STR_LIT("models"),
-    };
-    return words[kind];
-}
-
 static enum gw_result auth_refused(struct gw_request *r)
 {
     char host[ADDR_TEXT_BYTES];
@@ -28,27 +17,28 @@ static enum gw_result auth_refused(struct gw_request *r)
     return GW_FAIL;
 }
 
-static void auth_take_key(struct gw_request *r, const struct meta_key *key)
+static void auth_take_key(struct gw_request *r, const struct cat_key *k)
 {
-    const struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
-    r->who = (struct principal){.kind = PRINCIPAL_KEY,
-                                .id = str_from(key->id),
-                                .project = str_from(key->project),
-                                .user = str_from(key->user),
-                                .roles = str_from(key->role),
-                                .scopes = str_from(key->scopes)};
+    r->who = k->who;
     r->project = k->project;
     r->user = k->user;
     r->who_limits = &k->limits;
 }
 
-/* It is known who asks: whether that one may ask for this. */
+/* It is known who asks: whether that one may ask for this. The model is known later
+ * (stage_parse_allows). */
 static enum gw_result auth_allow(struct gw_request *r)
 {
     str_copy(r->tenant, sizeof(r->tenant), r->who.id);
-    if (!scope_allows_route(r->who.scopes, auth_route(r->kind))) {
+    const struct policy_row *row = gw_kind_policy(r->kind);
+    if (!scope_allows_route(r->who.scopes, str_from(row->scope))) {
         err_set(&r->err, RC_FORBIDDEN,
                 "This API key may not be used for this: its scopes are %.*s.", STR(r->who.scopes));
+        return GW_FAIL;
+    }
+    if (!rbac_allows_some(&r->who.grants, row->kind, row->action)) {
+        err_set(&r->err, RC_FORBIDDEN, "This needs the permission %s:%s, which your roles lack.",
+                rbac_kind_name(row->kind), rbac_action_name(row->action));
         return GW_FAIL;
     }
     return GW_NEXT;
@@ -77,7 +67,12 @@ enum gw_result stage_auth(struct gw_request *r)
     if (keyring_check(r->cat->keys, token, now_s, &key, &r->err) != RC_OK) {
         return auth_refused(r);
     }
-    auth_take_key(r, key);
+    const struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
+    if (k->gone) {
+        keyring_refuse(&r->err);
+        return auth_refused(r);
+    }
+    auth_take_key(r, k);
     catalog_touch(g->catalog, key->id);
     return auth_allow(r);
 }

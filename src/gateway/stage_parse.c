@@ -16,13 +16,15 @@ enum {
 
 bool stage_parse_allows(const struct gw_request *r, struct str model)
 {
+    const struct policy_row *row = gw_kind_policy(r->kind);
     const struct cat_project *project = r->project;
     const struct str *patterns = project != NULL ? project->models.at : NULL;
     bool allowed = project == NULL || project->models.n == 0;
     for (uint32_t i = 0; !allowed && i < project->models.n; i++) {
         allowed = str_matches(patterns[i], model);
     }
-    return allowed && scope_allows_model(r->who.scopes, model);
+    return allowed && rbac_allows(&r->who.grants, row->kind, row->action, model) &&
+           scope_allows_model(r->who.scopes, model);
 }
 
 static enum gw_result parse_check_model(struct gw_request *r)

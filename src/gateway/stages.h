@@ -15,6 +15,7 @@
 
 #include "api/link.h"
 #include "api/types.h"
+#include "auth/policy.h"
 #include "auth/principal.h"
 #include "base/list.h"
 #include "base/rng.h"
@@ -140,6 +141,8 @@ struct gw_stage {
     enum gw_result (*run)(struct gw_request *r);
 };
 
+/* The route's row in the one table of them. */
+const struct policy_row *gw_kind_policy(enum gw_kind kind);
 const char *stages_name(enum gw_stage_id stage);
 /* The id that a request is known by: the client's own when it is well-formed, else a new one. */
 void stages_make_id(struct rng *rng, const struct http_head *head, char out[GW_ID_BYTES]);
@@ -152,7 +155,8 @@ void stages_resume(struct gw_request *r, enum gw_result result);
 void stages_back_to(struct gw_request *r, enum gw_stage_id stage);
 /* Frees the request once nothing refers to it any more. */
 void stages_release(struct gw_request *r);
-/* Whether who asks may have a model: by the scopes of the key, by the list of its project. */
+/* Whether who asks may have a model: by the permissions of the roles, the scopes of the key, the
+ * list of the project. */
 bool stage_parse_allows(const struct gw_request *r, struct str model);
 /* Appends to the request's body or reply; RC_OVERLOADED when all requests together hold too much,
  * RC_TOO_LARGE at the buffer's own cap. */

@@ -103,6 +103,7 @@
     X(REQUEST_FAIL, ERROR, "http", "request-fail", 20, "request failed on our side")               \
     X(AUTH_FAIL, WARN, "auth", "auth-fail", 10, "key refused")                                     \
     X(KEY_CREATED, INFO, "auth", "key-created", 10, "key created")                                 \
+    X(AUDIT, INFO, "audit", "audit", 0, "administrative act")                                      \
     X(STORE_OPEN, INFO, "stores", "store-open", 0, "store opened")                                 \
     X(STORE_FAIL, ERROR, "stores", "store-fail", 10, "store failed")                               \
     X(CATALOG, INFO, "gateway", "catalogue", 0, "another catalogue is in force")                   \

@@ -21,8 +21,8 @@ static enum rc objects_run(struct meta *m, const char *sql, const struct str *te
     return rc;
 }
 
-static enum rc objects_put(struct meta *m, const char *owner, const struct meta_object *o,
-                           struct err *err)
+enum rc meta_object_put(struct meta *m, const char *owner, const struct meta_object *o,
+                        struct err *err)
 {
     const struct str texts[] = {o->kind, o->name, str_from(owner), o->body};
     sqlite3_stmt *stmt = NULL;
@@ -40,12 +40,11 @@ static enum rc objects_put(struct meta *m, const char *owner, const struct meta_
         return err_set(err, RC_CONFLICT, "%.*s %.*s exists already, made elsewhere", STR(o->kind),
                        STR(o->name));
     }
-    rc = objects_run(m,
-                     "INSERT INTO objects (kind, name, owner, body) VALUES (?, ?, ?, ?) "
-                     "ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body "
-                     "WHERE body <> excluded.body",
-                     texts, 4, err);
-    return rc == RC_OK ? objects_run(m, "INSERT INTO temp.kept VALUES (?, ?)", texts, 2, err) : rc;
+    return objects_run(m,
+                       "INSERT INTO objects (kind, name, owner, body) VALUES (?, ?, ?, ?) "
+                       "ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body "
+                       "WHERE body <> excluded.body",
+                       texts, 4, err);
 }
 
 static enum rc objects_replace(struct meta *m, const char *owner, const struct meta_object *objects,
@@ -53,7 +52,10 @@ static enum rc objects_replace(struct meta *m, const char *owner, const struct m
 {
     const struct str name = str_from(owner);
     for (uint32_t i = 0; i < n; i++) {
-        enum rc rc = objects_put(m, owner, &objects[i], err);
+        const struct str texts[] = {objects[i].kind, objects[i].name};
+        enum rc rc = meta_object_put(m, owner, &objects[i], err);
+        rc =
+            rc == RC_OK ? objects_run(m, "INSERT INTO temp.kept VALUES (?, ?)", texts, 2, err) : rc;
         if (rc != RC_OK) {
             return rc;
         }
@@ -67,19 +69,17 @@ static enum rc objects_replace(struct meta *m, const char *owner, const struct m
 enum rc meta_objects_replace(struct meta *m, const char *owner, const struct meta_object *objects,
                              uint32_t n, struct err *err)
 {
-    static const char *const what = "write the catalogue";
-    enum rc rc = meta_exec(m,
-                           "CREATE TEMP TABLE IF NOT EXISTS kept (kind TEXT, name TEXT,"
-                           " PRIMARY KEY (kind, name)) WITHOUT ROWID; BEGIN IMMEDIATE;"
-                           "DELETE FROM temp.kept;",
-                           what, err);
-    if (rc != RC_OK) {
-        return rc;
-    }
-    rc = objects_replace(m, owner, objects, n, err);
-    rc = rc == RC_OK ? meta_exec(m, "COMMIT", what, err) : rc;
-    if (rc != RC_OK) {
-        (void)!meta_exec(m, "ROLLBACK", what, NULL);
+    bool outer = meta_is_in_transaction(m);
+    enum rc rc = outer ? RC_OK : meta_begin(m, err);
+    rc = rc == RC_OK ? meta_exec(m,
+                                 "CREATE TEMP TABLE IF NOT EXISTS kept (kind TEXT, name TEXT,"
+                                 " PRIMARY KEY (kind, name)) WITHOUT ROWID; DELETE FROM temp.kept;",
+                                 "write the catalogue", err)
+                     : rc;
+    rc = rc == RC_OK ? objects_replace(m, owner, objects, n, err) : rc;
+    rc = rc == RC_OK && !outer ? meta_commit(m, err) : rc;
+    if (rc != RC_OK && !outer) {
+        meta_rollback(m);
     }
     return rc;
 }
@@ -90,7 +90,7 @@ enum rc meta_objects_each(struct meta *m, const char *kind,
 {
     sqlite3_stmt *stmt = NULL;
     enum rc rc = meta_prepare(
-        m, &stmt, "SELECT kind, name, body FROM objects WHERE kind = ? ORDER BY name", err);
+        m, &stmt, "SELECT kind, name, body, owner FROM objects WHERE kind = ? ORDER BY name", err);
     int step = SQLITE_DONE;
     if (rc == RC_OK) {
         meta_bind_str(stmt, 1, str_from(kind));
@@ -98,12 +98,52 @@ enum rc meta_objects_each(struct meta *m, const char *kind,
     while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
         const struct meta_object o = {.kind = meta_column_str(stmt, 0),
                                       .name = meta_column_str(stmt, 1),
-                                      .body = meta_column_str(stmt, 2)};
+                                      .body = meta_column_str(stmt, 2),
+                                      .owner = meta_column_str(stmt, 3)};
         rc = each(ctx, &o);
     }
     if (rc == RC_OK && step != SQLITE_DONE) {
         rc = meta_fail(m, "read the catalogue", err);
     }
     sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_object_get(struct meta *m, const char *kind, struct str name, struct buf *body,
+                        struct buf *owner, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc =
+        meta_prepare(m, &stmt, "SELECT body, owner FROM objects WHERE kind = ? AND name = ?", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    meta_bind_str(stmt, 1, str_from(kind));
+    meta_bind_str(stmt, 2, name);
+    int step = sqlite3_step(stmt);
+    if (step == SQLITE_DONE) {
+        rc = err_set(err, RC_NOT_FOUND, "there is no %s %.*s", kind, STR(name));
+    } else if (step != SQLITE_ROW) {
+        rc = meta_fail(m, "read the catalogue", err);
+    } else {
+        struct buf *const into[] = {body, owner};
+        for (int i = 0; i < 2; i++) {
+            if (into[i] != NULL) {
+                buf_add_str(into[i], meta_column_str(stmt, i));
+                rc = buf_ok(into[i]) ? rc : err_set(err, RC_TOO_LARGE, "%s is too large", kind);
+            }
+        }
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_object_delete(struct meta *m, const char *kind, struct str name, struct err *err)
+{
+    const struct str texts[] = {str_from(kind), name};
+    enum rc rc = objects_run(m, "DELETE FROM objects WHERE kind = ? AND name = ?", texts, 2, err);
+    if (rc == RC_OK && sqlite3_changes(m->db) == 0) {
+        rc = err_set(err, RC_NOT_FOUND, "there is no %s %.*s", kind, STR(name));
+    }
     return rc;
 }

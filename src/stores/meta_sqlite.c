@@ -99,6 +99,35 @@ void meta_close(struct meta *m)
     }
 }
 
+/* ---- transactions ---- */
+
+enum rc meta_begin(struct meta *m, struct err *err)
+{
+    return meta_exec(m, "BEGIN IMMEDIATE", "begin a change", err);
+}
+
+enum rc meta_begin_read(struct meta *m, struct err *err)
+{
+    return meta_exec(m, "BEGIN", "begin reading", err);
+}
+
+enum rc meta_commit(struct meta *m, struct err *err)
+{
+    return meta_exec(m, "COMMIT", "write a change", err);
+}
+
+void meta_rollback(struct meta *m)
+{
+    if (meta_is_in_transaction(m)) {
+        (void)!meta_exec(m, "ROLLBACK", "take a change back", NULL);
+    }
+}
+
+bool meta_is_in_transaction(const struct meta *m)
+{
+    return sqlite3_get_autocommit(m->db) == 0;
+}
+
 static enum rc meta_number(struct meta *m, const char *sql, int64_t *out, struct err *err)
 {
     sqlite3_stmt *stmt = NULL;
@@ -257,10 +286,24 @@ static enum rc meta_key_read(sqlite3_stmt *stmt, struct meta_key *key, struct er
 enum rc meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct meta_key *key),
                       void *ctx, struct err *err)
 {
+    return meta_key_each_after(m, "", each, ctx, err);
+}
+
+enum rc meta_key_each_after(struct meta *m, const char *after,
+                            enum rc (*each)(void *ctx, const struct meta_key *key), void *ctx,
+                            struct err *err)
+{
     sqlite3_stmt *stmt = NULL;
     enum rc rc =
-        meta_prepare(m, &stmt, "SELECT " META_KEY_COLUMNS " FROM keys ORDER BY created_s, id", err);
+        meta_prepare(m, &stmt,
+                     "SELECT " META_KEY_COLUMNS " FROM keys WHERE ?1 = '' OR (created_s, id)"
+                     " > (SELECT created_s, id FROM keys WHERE id = ?1)"
+                     " ORDER BY created_s, id",
+                     err);
     int step = SQLITE_DONE;
+    if (rc == RC_OK) {
+        sqlite3_bind_text(stmt, 1, after, -1, SQLITE_STATIC);
+    }
     while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
         struct meta_key key;
         rc = meta_key_read(stmt, &key, err);
@@ -268,6 +311,50 @@ enum rc meta_key_each(struct meta *m, enum rc (*each)(void *ctx, const struct me
     }
     if (rc == RC_OK && step != SQLITE_DONE) {
         rc = meta_fail(m, "read keys", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_key_get(struct meta *m, const char *id, struct meta_key *out, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt, "SELECT " META_KEY_COLUMNS " FROM keys WHERE id = ?", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    int step = sqlite3_step(stmt);
+    if (step == SQLITE_ROW) {
+        rc = meta_key_read(stmt, out, err);
+    } else if (step == SQLITE_DONE) {
+        rc = err_set(err, RC_NOT_FOUND, "there is no key %s", id);
+    } else {
+        rc = meta_fail(m, "read a key", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_key_update(struct meta *m, const struct meta_key *key, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt,
+                              "UPDATE keys SET name = ?, scopes = ?, limits = ?, expires_s = ?"
+                              " WHERE id = ? AND revoked_s = 0",
+                              err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_text(stmt, 1, key->name, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 2, key->scopes, -1, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 3, key->limits, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 4, key->expires_s);
+    sqlite3_bind_text(stmt, 5, key->id, -1, SQLITE_STATIC);
+    if (sqlite3_step(stmt) != SQLITE_DONE) {
+        rc = meta_fail(m, "change a key", err);
+    } else if (sqlite3_changes(m->db) == 0) {
+        rc = err_set(err, RC_NOT_FOUND, "there is no valid key %s", key->id);
     }
     sqlite3_finalize(stmt);
     return rc;

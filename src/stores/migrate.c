@@ -31,6 +31,13 @@ static const char *const migrate_steps[] = {
     "CREATE TRIGGER objects_gone AFTER DELETE ON objects BEGIN UPDATE revision SET n = n + 1; END;"
     "CREATE TRIGGER objects_changed AFTER UPDATE ON objects"
     " BEGIN UPDATE revision SET n = n + 1; END;",
+
+    /* 3: the audit log */
+    "CREATE TABLE audit (seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, who TEXT NOT NULL,"
+    " what TEXT NOT NULL, object TEXT NOT NULL, source TEXT NOT NULL, before TEXT NOT NULL,"
+    " after TEXT NOT NULL, mac BLOB NOT NULL) STRICT;"
+    "CREATE TABLE audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,"
+    " mac BLOB NOT NULL, signature BLOB NOT NULL) STRICT;",
 };
 
 static enum rc migrate_exec(sqlite3 *db, const char *sql, struct err *err)

@@ -22,9 +22,11 @@ struct rig {
     struct addr addr;
     struct thread thread;
     const char *limits, *scopes, *project; /* of the key; set before rig_open_more */
+    const char *role, *user;               /* role NULL = owner */
+    const char *store;                     /* a file; NULL = in memory */
     const struct meta_object *objects;     /* of the catalogue */
     uint32_t n_objects;
-    char key[KEY_TEXT_BYTES];
+    char key[KEY_TEXT_BYTES], key_id[META_KEY_ID_BYTES];
     char auth[128]; /* a header line */
     struct str model;
     atomic_bool drained;
@@ -57,15 +59,17 @@ static inline void rig_open_keys(struct rig *r)
     struct meta_key row;
     struct secret pepper = {0};
     struct key_options opt = {.name = "test",
-                              .role = "owner",
+                              .role = r->role != NULL ? r->role : "owner",
                               .created_s = 1,
                               .limits = r->limits,
                               .scopes = r->scopes,
-                              .project = r->project};
+                              .project = r->project,
+                              .user = r->user};
     struct err err = {0};
     assert_true(secret_set(&pepper, STR_LIT("0123456789abcdef0123456789abcdef")));
-    assert_int_equal(meta_open(&meta, ":memory:", NULL), RC_OK);
+    assert_int_equal(meta_open(&meta, r->store != NULL ? r->store : ":memory:", NULL), RC_OK);
     key_make(&pepper, &opt, r->key, &row);
+    str_copy(r->key_id, sizeof(r->key_id), str_from(row.id));
     assert_int_equal(meta_key_insert(meta, &row, NULL), RC_OK);
     assert_int_equal(meta_objects_replace(meta, "test", r->objects, r->n_objects, &err), RC_OK);
     struct catalog_conf conf = {

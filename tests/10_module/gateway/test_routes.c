@@ -33,8 +33,8 @@ static struct meta_object objects[8];
 static void object(struct rig *r, const char *kind, const char *name, const char *body)
 {
     str_copy(bodies[r->n_objects], sizeof(bodies[0]), str_from(body));
-    objects[r->n_objects] =
-        (struct meta_object){str_from(kind), str_from(name), str_from(bodies[r->n_objects])};
+    objects[r->n_objects] = (struct meta_object){
+        .kind = str_from(kind), .name = str_from(name), .body = str_from(bodies[r->n_objects])};
     r->n_objects++;
     r->objects = objects;
 }
@@ -236,6 +236,90 @@ static void a_dead_server_is_passed_over(void **state)
     second_close();
 }
 
+/* ---- roles ---- */
+
+static void a_role_allows_what_it_names(void **state)
+{
+    (void)state;
+    struct rig r = {.role = "few"};
+    struct answer a;
+    object(&r, "role", "few",
+           "{\"name\":\"few\",\"permissions\":[\"models/m*:invoke\",\"models/m:read\"]}");
+    object(&r, "model", "mm", "{\"name\":\"mm\",\"alias\":\"m\"}");
+    object(&r, "model", "other", "{\"name\":\"other\",\"alias\":\"m\"}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    want(&r, "m", "ok", 200);
+    want(&r, "mm", "ok", 200);
+    want(&r, "other", "ok", 404); /* as if there were none */
+    ask_read(ask_send(&r.addr, "GET /v1/models", r.auth, STR_NULL), &a);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(a.bytes.ptr, "\"id\":\"m\""));
+    assert_null(strstr(a.bytes.ptr, "\"id\":\"mm\""));
+    answer_free(&a);
+    rig_close(&r);
+}
+
+static void no_role_allows_nothing(void **state)
+{
+    (void)state;
+    static const char *const roles[] = {"", "nobody", "billing"};
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        struct rig r = {.role = roles[i]};
+        rig_open_more(&r, (struct gateway_conf){0});
+        want(&r, "m", "ok", 403);
+        rig_close(&r);
+    }
+}
+
+static void a_key_does_no_more_than_its_user(void **state)
+{
+    (void)state;
+    struct rig r = {.user = "kim"};
+    object(&r, "role", "few", "{\"name\":\"few\",\"permissions\":[\"models/mm:invoke\"]}");
+    object(&r, "user", "kim", "{\"name\":\"kim\",\"roles\":[\"few\",\"billing\"]}");
+    object(&r, "model", "mm", "{\"name\":\"mm\",\"alias\":\"m\"}");
+    rig_open_more(&r, (struct gateway_conf){0}); /* the key's own role is owner */
+    want(&r, "mm", "ok", 200);
+    want(&r, "m", "ok", 404);
+    rig_close(&r);
+}
+
+/* Made wrong behind our back, as by a program of another version. */
+static void a_revoked_key_ends_under_a_catalogue_that_cannot_be_built(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/bud-test-XXXXXX";
+    close(mkstemp(path));
+    struct rig r = {.store = path};
+    struct meta *meta;
+    const struct meta_object bad = {.kind = STR_LIT("model"),
+                                    .name = STR_LIT("bad"),
+                                    .body = STR_LIT("{\"name\":\"bad\",\"alias\":\"gone\"}")};
+    rig_open_more(&r, (struct gateway_conf){0});
+    want(&r, "m", "ok", 200);
+    assert_int_equal(meta_open(&meta, path, NULL), RC_OK);
+    assert_int_equal(meta_objects_replace(meta, "other", &bad, 1, NULL), RC_OK);
+    assert_int_equal(meta_key_revoke(meta, r.key_id, 5, NULL), RC_OK);
+    meta_close(meta);
+    int status = 200;
+    for (int i = 0; status == 200; i++) {
+        struct answer a;
+        assert_true(i < WAIT_ROUNDS);
+        ask_read(post(&r, "m", "ok", ""), &a);
+        status = a.status;
+        answer_free(&a);
+        usleep(1000);
+    }
+    assert_int_equal(status, 401);
+    rig_close(&r);
+    static const char *const ends[] = {"", "-wal", "-shm"};
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        char file[64];
+        snprintf(file, sizeof(file), "%s%s", path, ends[i]);
+        unlink(file);
+    }
+}
+
 static void a_catalogue_that_is_wrong_says_where(void **state)
 {
     (void)state;
@@ -253,6 +337,11 @@ static void a_catalogue_that_is_wrong_says_where(void **state)
         {"upstream", "{\"name\":\"a\",\"url\":\"https://x\"}", "TLS"},
         {"upstream", "{\"name\":\"a\",\"url\":\"nonsense\"}", "HOST:PORT"},
         {"project", "{\"name\":\"a\",\"limits\":{\"concurrent\":0}}", "from 1 to"},
+        {"role", "{\"name\":\"owner\",\"permissions\":[]}", "built in"},
+        {"role", "{\"name\":\"a\",\"permissions\":[\"models:run\"]}", "the action is"},
+        {"user", "{\"name\":\"a\",\"roles\":[\"b\"]}", "no role 'b'"},
+        {"user", "{\"name\":\"a\",\"organisation\":\"b\"}", "no organisation 'b'"},
+        {"project", "{\"name\":\"a\",\"organisation\":\"b\"}", "no organisation 'b'"},
         {"user", "{\"name\":\"a\",\"limits\":{\"money_per_month\":\"1,5\"}}", "amount"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -262,8 +351,8 @@ static void a_catalogue_that_is_wrong_says_where(void **state)
         struct secret pepper = {0};
         struct str model = STR_LIT("m");
         struct cat_local local = {.models = &model, .n_models = 1};
-        const struct meta_object o = {str_from(cases[i].kind), STR_LIT("a"),
-                                      str_from(cases[i].body)};
+        const struct meta_object o = {
+            .kind = str_from(cases[i].kind), .name = STR_LIT("a"), .body = str_from(cases[i].body)};
         assert_int_equal(addr_parse(&local.addr, STR_LIT("127.0.0.1:1"), NULL), RC_OK);
         assert_true(secret_set(&pepper, STR_LIT("0123456789abcdef0123456789abcdef")));
         assert_int_equal(meta_open(&meta, ":memory:", NULL), RC_OK);
@@ -285,6 +374,10 @@ int main(void)
         cmocka_unit_test(versions_share_by_weight_and_can_be_named),
         cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
         cmocka_unit_test(a_dead_server_is_passed_over),
+        cmocka_unit_test(a_role_allows_what_it_names),
+        cmocka_unit_test(no_role_allows_nothing),
+        cmocka_unit_test(a_key_does_no_more_than_its_user),
+        cmocka_unit_test(a_revoked_key_ends_under_a_catalogue_that_cannot_be_built),
         cmocka_unit_test(a_catalogue_that_is_wrong_says_where),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,6 +148,8 @@ enum rc bench_open(struct bench *b, const char *model, struct err *err)
 {
     ASSERT(b->n_rows > 0 && b->n_rows <= BENCH_ROWS_MAX && b->n_rounds <= BENCH_ROUNDS_MAX);
     enum rc rc = bench_size(b, err);
+    /* Before the engine, whose team pins this thread: threads made later inherit its one CPU. */
+    rc = rc == RC_OK ? backend_cpu_stream_create(&b->stream, b->conf.n_threads, err) : rc;
     rc = rc == RC_OK ? bench_open_engine(b, model, err) : rc;
     if (rc != RC_OK) {
         return rc;
@@ -168,7 +170,7 @@ enum rc bench_open(struct bench *b, const char *model, struct err *err)
         s->tables[i] = (struct kv_table){s->page_ids + at, n};
         at += n;
     }
-    return backend_cpu_stream_create(&b->stream, b->conf.n_threads, err);
+    return RC_OK;
 }
 
 void bench_close(struct bench *b)

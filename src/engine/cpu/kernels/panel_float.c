@@ -37,11 +37,11 @@ KERN_INLINE panel_f16 panel_load(enum dtype type, const unsigned char *at)
                              : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)at));
 }
 
-KERN_INLINE void panel_bf16_pair(const unsigned char *at, panel_f16 out[2])
+KERN_INLINE panel_f16 panel_bf16(const unsigned char *at, uint32_t odd)
 {
     __m512i v = _mm512_loadu_si512(at);
-    out[0] = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
-    out[1] = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xFFFF0000)));
+    v = odd ? _mm512_and_si512(v, _mm512_set1_epi32((int)0xFFFF0000)) : _mm512_slli_epi32(v, 16);
+    return _mm512_castsi512_ps(v);
 }
 
 KERN_INLINE panel_f16 panel_nothing(void)
@@ -74,15 +74,17 @@ KERN_INLINE panel_f16 panel_load(enum dtype type, const unsigned char *at)
                        _mm256_cvtph_ps(_mm_loadu_si128((const void *)(at + 16)))};
 }
 
-KERN_INLINE void panel_bf16_pair(const unsigned char *at, panel_f16 out[2])
+/* Shifts alone: a mask would take the last register. */
+KERN_INLINE __m256 panel_bf16_half(const unsigned char *at, uint32_t odd)
 {
-    __m256i a = _mm256_loadu_si256((const void *)at);
-    __m256i b = _mm256_loadu_si256((const void *)(at + 32));
-    __m256i mask = _mm256_set1_epi32((int)0xFFFF0000);
-    out[0].low = _mm256_castsi256_ps(_mm256_slli_epi32(a, 16));
-    out[0].high = _mm256_castsi256_ps(_mm256_slli_epi32(b, 16));
-    out[1].low = _mm256_castsi256_ps(_mm256_and_si256(a, mask));
-    out[1].high = _mm256_castsi256_ps(_mm256_and_si256(b, mask));
+    __m256i v = _mm256_loadu_si256((const void *)at);
+    v = odd ? _mm256_srli_epi32(v, 16) : v;
+    return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+}
+
+KERN_INLINE panel_f16 panel_bf16(const unsigned char *at, uint32_t odd)
+{
+    return (panel_f16){panel_bf16_half(at, odd), panel_bf16_half(at + 32, odd)};
 }
 
 KERN_INLINE panel_f16 panel_nothing(void)
@@ -121,14 +123,15 @@ KERN_INLINE panel_f16 panel_load(enum dtype type, const unsigned char *at)
     return v;
 }
 
-KERN_INLINE void panel_bf16_pair(const unsigned char *at, panel_f16 out[2])
+KERN_INLINE panel_f16 panel_bf16(const unsigned char *at, uint32_t odd)
 {
+    panel_f16 v;
     for (uint32_t r = 0; r < PACK_ROWS; r++) {
         uint16_t h[2];
         memcpy(h, at + 4 * r, sizeof(h));
-        out[0].lane[r] = half_bf16_to_f32(h[0]);
-        out[1].lane[r] = half_bf16_to_f32(h[1]);
+        v.lane[r] = half_bf16_to_f32(h[odd]);
     }
+    return v;
 }
 
 KERN_INLINE panel_f16 panel_nothing(void)
@@ -160,44 +163,24 @@ KERN_INLINE size_t panel_float_bytes(enum dtype type)
     return type == DTYPE_F32 ? 64 : 32; /* of a column */
 }
 
-/* Two columns, each of n rows by n_panels panels. */
-KERN_INLINE void panel_float_step(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
-                                  uint32_t n_panels, uint32_t k, panel_f16 acc[][2])
+/* Column k of a panel; of BF16 two columns lie together. */
+KERN_INLINE panel_f16 panel_column(enum dtype type, const unsigned char *panel, uint32_t k,
+                                   uint32_t odd)
 {
-    panel_f16 w[2][2];
-    for (uint32_t p = 0; p < n_panels; p++) {
-        const unsigned char *at = tile->w[p] + k * panel_float_bytes(type);
-        if (type == DTYPE_BF16) {
-            panel_bf16_pair(at, w[p]);
-        } else {
-            w[p][0] = panel_load(type, at);
-            w[p][1] = panel_load(type, at + panel_float_bytes(type));
-        }
-    }
-    for (uint32_t i = 0; i < 2; i++) {
-        for (uint32_t t = 0; t < n; t++) {
-            for (uint32_t p = 0; p < n_panels; p++) {
-                acc[t][p] = panel_fma(w[p][i], tile->x[t][k + i], acc[t][p]);
-            }
-        }
-    }
+    const unsigned char *at = panel + (k - odd) * panel_float_bytes(type);
+    return type == DTYPE_BF16 ? panel_bf16(at, odd)
+                              : panel_load(type, at + odd * panel_float_bytes(type));
 }
 
-/* The last of an odd number of columns. */
-KERN_INLINE void panel_float_last(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
-                                  uint32_t n_panels, panel_f16 acc[][2])
+/* One column of n rows by n_panels panels. Its weights are loaded here, not a column ahead: sums
+ * leave registers for no more (two of them on the stack cost a fifth of the speed). */
+KERN_INLINE void panel_float_step(enum dtype type, const struct panel_float_tile *tile, uint32_t n,
+                                  uint32_t n_panels, uint32_t k, uint32_t odd, panel_f16 acc[][2])
 {
-    const uint32_t k = tile->n_cols - 1;
     for (uint32_t p = 0; p < n_panels; p++) {
-        const unsigned char *at = tile->w[p] + k * panel_float_bytes(type);
-        panel_f16 w[2];
-        if (type == DTYPE_BF16) {
-            panel_bf16_pair(at, w);
-        } else {
-            w[0] = panel_load(type, at);
-        }
+        const panel_f16 w = panel_column(type, tile->w[p], k + odd, odd);
         for (uint32_t t = 0; t < n; t++) {
-            acc[t][p] = panel_fma(w[0], tile->x[t][k], acc[t][p]);
+            acc[t][p] = panel_fma(w, tile->x[t][k + odd], acc[t][p]);
         }
     }
 }
@@ -216,10 +199,11 @@ KERN_INLINE void panel_float_tile(enum dtype type, const struct panel_float_tile
             __builtin_prefetch(at);
             __builtin_prefetch(at + 2 * panel_float_bytes(type) - 1);
         }
-        panel_float_step(type, tile, n, n_panels, k, acc);
+        panel_float_step(type, tile, n, n_panels, k, 0, acc);
+        panel_float_step(type, tile, n, n_panels, k, 1, acc);
     }
     if (tile->n_cols % 2 != 0) {
-        panel_float_last(type, tile, n, n_panels, acc);
+        panel_float_step(type, tile, n, n_panels, tile->n_cols - 1, 0, acc);
     }
     for (uint32_t t = 0; t < n; t++) {
         for (uint32_t p = 0; p < n_panels; p++) {

@@ -1,10 +1,13 @@
-/* hash.h: fast hashes for tables in memory. Not for secrets, not stable on disk. */
+/* hash.h: fast hashes. Not for secrets; hash_disk alone may be written to a file. */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
 
 #include "base/str.h"
 
 uint64_t hash_bytes(const void *bytes, size_t n);
+
+/* A checksum that is the same for ever and on every machine (XXH64, seed 0). */
+uint64_t hash_disk(struct str s);
 
 struct hash128 {
     uint64_t lo, hi;

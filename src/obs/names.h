@@ -57,6 +57,10 @@
       "Requests refused at a limit: line, memory, or of a key, user, project, model.")             \
     X(SERVER_RESTARTS, "bud_server_restarts_total", COUNTER, "", NONE,                             \
       "Model server processes started again after they died.")                                     \
+    X(USAGE_RECORDS, "bud_usage_records_total", COUNTER, "", NONE,                                 \
+      "Usage records written down when their requests were settled.")                              \
+    X(USAGE_LOST, "bud_usage_records_lost_total", COUNTER, "", NONE,                               \
+      "Requests that were served without a usage record, since the disk was full.")                \
     X(AUTH_FAILURES, "bud_auth_failures_total", COUNTER, "", NONE,                                 \
       "Requests refused for a missing or wrong key.")                                              \
     X(LOG_DROPPED, "bud_log_lines_dropped_total", COUNTER, "", NONE,                               \
@@ -106,6 +110,8 @@
     X(AUDIT, INFO, "audit", "audit", 0, "administrative act")                                      \
     X(STORE_OPEN, INFO, "stores", "store-open", 0, "store opened")                                 \
     X(STORE_FAIL, ERROR, "stores", "store-fail", 10, "store failed")                               \
+    X(USAGE_FAIL, ERROR, "stores", "usage-fail", 5, "usage cannot be written down")                \
+    X(USAGE_RECOVERED, WARN, "stores", "usage-recovered", 10, "usage of a process that died")      \
     X(CATALOG, INFO, "gateway", "catalogue", 0, "another catalogue is in force")                   \
     X(MIGRATION, INFO, "stores", "migration", 0, "migration applied")                              \
     X(MODEL_LOAD, INFO, "model", "model-load", 0, "model loading")                                 \

@@ -38,6 +38,21 @@ static const char *const migrate_steps[] = {
     " after TEXT NOT NULL, mac BLOB NOT NULL) STRICT;"
     "CREATE TABLE audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,"
     " mac BLOB NOT NULL, signature BLOB NOT NULL) STRICT;",
+
+    /* 4: usage, one row per request, and why single requests went as they did. `revision` does not
+     * move with them. */
+    "CREATE TABLE usage (id TEXT PRIMARY KEY, request_id TEXT NOT NULL, route TEXT NOT NULL,"
+    " key TEXT NOT NULL, user TEXT NOT NULL, project TEXT NOT NULL, model TEXT NOT NULL,"
+    " version TEXT NOT NULL, upstream TEXT NOT NULL, status TEXT NOT NULL,"
+    " http_status INTEGER NOT NULL, started_ms INTEGER NOT NULL, duration_ms INTEGER NOT NULL,"
+    " prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,"
+    " output_tokens INTEGER NOT NULL, images INTEGER NOT NULL, cost_nano INTEGER NOT NULL,"
+    " estimated INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX usage_by_time ON usage (started_ms);"
+    "CREATE INDEX usage_by_request ON usage (request_id);"
+    "CREATE TABLE decisions (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+    " request_id TEXT NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;"
+    "CREATE INDEX decisions_by_request ON decisions (request_id);",
 };
 
 static enum rc migrate_exec(sqlite3 *db, const char *sql, struct err *err)

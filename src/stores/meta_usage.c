@@ -1,0 +1,437 @@
+/* meta_usage.c: see meta_usage.h. Statements are put together from the fixed texts below only;
+ * every value is bound. */
+#include "stores/meta_usage.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/conf.h"
+#include "stores/meta_private.h"
+
+enum { USAGE_SQL_BYTES_MAX = 4096, USAGE_FILTERS_N = 7 };
+
+static const struct {
+    const char *name, *column;
+} usage_bys[META_USAGE_BY_N] = {
+    {"day", "date(started_ms / 1000, 'unixepoch')"},
+    {"key", "key"},
+    {"user", "user"},
+    {"project", "project"},
+    {"model", "model"},
+    {"upstream", "upstream"},
+    {"status", "status"},
+};
+
+const char *meta_usage_by_name(uint32_t i)
+{
+    ASSERT(i < META_USAGE_BY_N);
+    return usage_bys[i].name;
+}
+
+/* ---- writing ---- */
+
+#define USAGE_TEXTS "id, request_id, route, key, user, project, model, version, upstream, status"
+#define USAGE_NUMBERS                                                                              \
+    "http_status, started_ms, duration_ms, prompt_tokens, cached_tokens, output_tokens, images, "  \
+    "cost_nano, estimated"
+enum { USAGE_TEXTS_N = 10 };
+
+static void usage_bind(sqlite3_stmt *stmt, const struct meta_usage *u)
+{
+    const struct str texts[USAGE_TEXTS_N] = {u->id,       u->request_id, u->route, u->key,
+                                             u->user,     u->project,    u->model, u->version,
+                                             u->upstream, u->status};
+    const int64_t numbers[] = {u->http_status,   u->started_ms,    u->duration_ms,
+                               u->prompt_tokens, u->cached_tokens, u->output_tokens,
+                               u->images,        u->cost_nano,     u->estimated ? 1 : 0};
+    for (int i = 0; i < USAGE_TEXTS_N; i++) {
+        meta_bind_str(stmt, i + 1, texts[i]);
+    }
+    for (int i = 0; i < (int)ARRAY_LEN(numbers); i++) {
+        sqlite3_bind_int64(stmt, USAGE_TEXTS_N + i + 1, numbers[i]);
+    }
+}
+
+static enum rc usage_insert(struct meta *m, sqlite3_stmt *stmt, const struct meta_usage *rows,
+                            uint32_t n, struct err *err)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        usage_bind(stmt, &rows[i]);
+        if (sqlite3_step(stmt) != SQLITE_DONE) {
+            return meta_fail(m, "store usage", err);
+        }
+        sqlite3_reset(stmt);
+    }
+    return RC_OK;
+}
+
+static enum rc usage_begin(struct meta *m, struct err *err)
+{
+    return meta_exec(m, "BEGIN IMMEDIATE", "store usage", err);
+}
+
+/* Commits, or takes everything back. */
+static enum rc usage_end(struct meta *m, sqlite3_stmt *stmt, enum rc rc, struct err *err)
+{
+    sqlite3_reset(stmt);
+    rc = rc == RC_OK ? meta_exec(m, "COMMIT", "store usage", err) : rc;
+    if (rc != RC_OK) {
+        (void)!meta_exec(m, "ROLLBACK", "store usage", NULL);
+    }
+    return rc;
+}
+
+enum rc meta_usage_insert(struct meta *m, const struct meta_usage *rows, uint32_t n,
+                          struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt,
+                              "INSERT INTO usage (" USAGE_TEXTS ", " USAGE_NUMBERS ") VALUES "
+                              "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                              "ON CONFLICT (id) DO NOTHING",
+                              err);
+    rc = rc == RC_OK ? usage_begin(m, err) : rc;
+    if (rc == RC_OK) {
+        rc = usage_insert(m, stmt, rows, n, err);
+        rc = usage_end(m, stmt, rc, err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+/* ---- what is asked for ---- */
+
+/* "2026-11-23" as the second at which that day begins. */
+static bool usage_day(struct str s, int64_t *out)
+{
+    struct str rest = s;
+    uint64_t y = 0, m = 0, d = 0;
+    if (s.len != 10 || !str_to_u64(str_cut(&rest, '-'), &y) ||
+        !str_to_u64(str_cut(&rest, '-'), &m) || !str_to_u64(rest, &d)) {
+        return false;
+    }
+    struct tm tm = {.tm_year = (int)y - 1900, .tm_mon = (int)m - 1, .tm_mday = (int)d};
+    struct tm back = {0};
+    time_t at = timegm(&tm);
+    *out = at;
+    return gmtime_r(&at, &back) != NULL && back.tm_mday == (int)d && back.tm_mon == (int)m - 1;
+}
+
+static enum rc usage_time(const char *name, struct str value, bool is_end, int64_t *out,
+                          struct err *err)
+{
+    int64_t s = 0;
+    bool day = usage_day(value, &s);
+    if (!day && (!str_to_i64(value, &s) || s < 0 || s > INT64_MAX / 2000)) {
+        return err_set_param(err, RC_INVALID, name,
+                             "%s '%.*s': expected a day such as 2026-11-23, or seconds since 1970",
+                             name, (int)MIN(value.len, (size_t)40), value.ptr);
+    }
+    *out = (s + (day && is_end ? 86400 : 0)) * 1000;
+    return RC_OK;
+}
+
+static enum rc usage_by(struct str value, uint32_t *by, struct err *err)
+{
+    *by = 0;
+    while (value.len > 0) {
+        struct str word = str_trim(str_cut(&value, ','));
+        uint32_t i = 0;
+        while (i < META_USAGE_BY_N && !str_is(word, usage_bys[i].name)) {
+            i++;
+        }
+        if (i == META_USAGE_BY_N) {
+            return err_set_param(
+                err, RC_INVALID, "by",
+                "by '%.*s': expected day, key, user, project, model, upstream or status",
+                (int)MIN(word.len, (size_t)40), word.ptr);
+        }
+        *by |= 1u << i;
+    }
+    return RC_OK;
+}
+
+/* The filters by equality, in the order in which they are bound. */
+static struct str *usage_filter(struct meta_usage_query *q, uint32_t i, const char **name)
+{
+    static const char *const names[USAGE_FILTERS_N] = {"key",      "user",   "project",   "model",
+                                                       "upstream", "status", "request_id"};
+    struct str *const filters[USAGE_FILTERS_N] = {
+        &q->key, &q->user, &q->project, &q->model, &q->upstream, &q->status, &q->request_id};
+    *name = names[i];
+    return filters[i];
+}
+
+enum rc meta_usage_query_set(struct meta_usage_query *q, const char *name, struct str value,
+                             struct err *err)
+{
+    const struct str key = str_from(name);
+    const char *known = NULL;
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < USAGE_FILTERS_N; i++) {
+        struct str *filter = usage_filter(q, i, &known);
+        if (str_is(key, known)) {
+            *filter = value;
+            return RC_OK;
+        }
+    }
+    if (str_is(key, "from")) {
+        return usage_time(name, value, false, &q->from_ms, err);
+    }
+    if (str_is(key, "to")) {
+        return usage_time(name, value, true, &q->to_ms, err);
+    }
+    if (str_is(key, "by")) {
+        return usage_by(value, &q->by, err);
+    }
+    if (!str_is(key, "limit")) {
+        return err_set_param(err, RC_UNKNOWN_PARAM, name, "there is no filter '%s'", name);
+    }
+    if (!str_to_u64(value, &rows) || rows == 0 || rows > META_USAGE_ROWS_MAX) {
+        return err_set_param(err, RC_INVALID, name, "limit: expected a number from 1 to %d",
+                             META_USAGE_ROWS_MAX);
+    }
+    q->rows_max = (uint32_t)rows;
+    return RC_OK;
+}
+
+/* ---- reading ---- */
+
+static void usage_where(struct buf *sql, const struct meta_usage_query *q)
+{
+    struct meta_usage_query copy = *q;
+    const char *name = NULL;
+    buf_add_cstr(sql, " FROM usage WHERE started_ms >= ? AND started_ms < ?");
+    for (uint32_t i = 0; i < USAGE_FILTERS_N; i++) {
+        if (usage_filter(&copy, i, &name)->len > 0) {
+            buf_add_printf(sql, " AND %s = ?", name);
+        }
+    }
+}
+
+static enum rc usage_prepare(struct meta *m, sqlite3_stmt **stmt, const struct buf *sql,
+                             const struct meta_usage_query *q, struct err *err)
+{
+    struct meta_usage_query copy = *q;
+    const char *name = NULL;
+    int at = 1;
+    ASSERT(buf_ok(sql));
+    enum rc rc = meta_prepare(m, stmt, sql->ptr, err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    sqlite3_bind_int64(*stmt, at++, q->from_ms);
+    sqlite3_bind_int64(*stmt, at++, q->to_ms > 0 ? q->to_ms : INT64_MAX);
+    for (uint32_t i = 0; i < USAGE_FILTERS_N; i++) {
+        const struct str *filter = usage_filter(&copy, i, &name);
+        if (filter->len > 0) {
+            meta_bind_str(*stmt, at++, *filter);
+        }
+    }
+    sqlite3_bind_int64(*stmt, at, q->rows_max > 0 ? q->rows_max : META_USAGE_ROWS_MAX);
+    return RC_OK;
+}
+
+static void usage_read_sum(sqlite3_stmt *stmt, struct meta_usage_sum *sum)
+{
+    int64_t *const numbers[] = {&sum->requests,      &sum->failed,        &sum->estimated,
+                                &sum->duration_ms,   &sum->prompt_tokens, &sum->cached_tokens,
+                                &sum->output_tokens, &sum->images,        &sum->cost_nano};
+    for (int i = 0; i < META_USAGE_BY_N; i++) {
+        sum->by[i] = meta_column_str(stmt, i);
+    }
+    for (int i = 0; i < (int)ARRAY_LEN(numbers); i++) {
+        *numbers[i] = sqlite3_column_int64(stmt, META_USAGE_BY_N + i);
+    }
+}
+
+enum rc meta_usage_sum(struct meta *m, const struct meta_usage_query *q,
+                       enum rc (*each)(void *ctx, const struct meta_usage_sum *sum), void *ctx,
+                       struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    struct buf sql;
+    int step = SQLITE_DONE;
+    buf_init(&sql, USAGE_SQL_BYTES_MAX);
+    buf_add_cstr(&sql, "SELECT ");
+    for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
+        buf_add_printf(&sql, "%s, ", (q->by & 1u << i) != 0 ? usage_bys[i].column : "''");
+    }
+    buf_add_cstr(&sql, "count(*), sum(status <> 'ok'), sum(estimated), sum(duration_ms), "
+                       "sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), sum(images), "
+                       "sum(cost_nano)");
+    usage_where(&sql, q);
+    buf_add_cstr(&sql, " GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7 LIMIT ?");
+    enum rc rc = usage_prepare(m, &stmt, &sql, q, err);
+    while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        struct meta_usage_sum sum = {0};
+        usage_read_sum(stmt, &sum);
+        rc = each(ctx, &sum);
+    }
+    if (rc == RC_OK && step != SQLITE_DONE) {
+        rc = meta_fail(m, "read usage", err);
+    }
+    sqlite3_finalize(stmt);
+    buf_deinit(&sql);
+    return rc;
+}
+
+static void usage_read(sqlite3_stmt *stmt, struct meta_usage *u)
+{
+    struct str *const texts[USAGE_TEXTS_N] = {&u->id,       &u->request_id, &u->route, &u->key,
+                                              &u->user,     &u->project,    &u->model, &u->version,
+                                              &u->upstream, &u->status};
+    int64_t *const numbers[] = {&u->http_status,   &u->started_ms,    &u->duration_ms,
+                                &u->prompt_tokens, &u->cached_tokens, &u->output_tokens,
+                                &u->images,        &u->cost_nano};
+    for (int i = 0; i < USAGE_TEXTS_N; i++) {
+        *texts[i] = meta_column_str(stmt, i);
+    }
+    for (int i = 0; i < (int)ARRAY_LEN(numbers); i++) {
+        *numbers[i] = sqlite3_column_int64(stmt, USAGE_TEXTS_N + i);
+    }
+    u->estimated = sqlite3_column_int(stmt, USAGE_TEXTS_N + (int)ARRAY_LEN(numbers)) != 0;
+}
+
+enum rc meta_usage_each(struct meta *m, const struct meta_usage_query *q,
+                        enum rc (*each)(void *ctx, const struct meta_usage *u), void *ctx,
+                        struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    struct buf sql;
+    int step = SQLITE_DONE;
+    buf_init(&sql, USAGE_SQL_BYTES_MAX);
+    buf_add_cstr(&sql, "SELECT " USAGE_TEXTS ", " USAGE_NUMBERS);
+    usage_where(&sql, q);
+    buf_add_cstr(&sql, " ORDER BY started_ms DESC, id DESC LIMIT ?");
+    enum rc rc = usage_prepare(m, &stmt, &sql, q, err);
+    while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        struct meta_usage u = {0};
+        usage_read(stmt, &u);
+        rc = each(ctx, &u);
+    }
+    if (rc == RC_OK && step != SQLITE_DONE) {
+        rc = meta_fail(m, "read usage", err);
+    }
+    sqlite3_finalize(stmt);
+    buf_deinit(&sql);
+    return rc;
+}
+
+/* ---- as JSON ---- */
+
+static void usage_write_money(struct json_writer *w, int64_t nano)
+{
+    struct buf text;
+    buf_init(&text, 64);
+    conf_money_write(&text, MAX(nano, (int64_t)0));
+    json_write_name(w, "cost");
+    json_write_raw(w, buf_str(&text));
+    json_write_member_i64(w, "cost_nano", nano);
+    buf_deinit(&text);
+}
+
+void meta_usage_sum_write(struct json_writer *w, const struct meta_usage_sum *sum, uint32_t by)
+{
+    for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
+        if ((by & 1u << i) != 0) {
+            json_write_member_str(w, usage_bys[i].name, sum->by[i]);
+        }
+    }
+    json_write_member_i64(w, "requests", sum->requests);
+    json_write_member_i64(w, "failed", sum->failed);
+    json_write_member_i64(w, "prompt_tokens", sum->prompt_tokens);
+    json_write_member_i64(w, "cached_tokens", sum->cached_tokens);
+    json_write_member_i64(w, "output_tokens", sum->output_tokens);
+    json_write_member_i64(w, "images", sum->images);
+    json_write_member_i64(w, "estimated", sum->estimated);
+    json_write_member_i64(w, "duration_ms", sum->duration_ms);
+    usage_write_money(w, sum->cost_nano);
+}
+
+void meta_usage_write(struct json_writer *w, const struct meta_usage *u)
+{
+    json_write_member_str(w, "id", u->id);
+    json_write_member_str(w, "request_id", u->request_id);
+    json_write_member_str(w, "route", u->route);
+    json_write_member_str(w, "key", u->key);
+    json_write_member_str(w, "user", u->user);
+    json_write_member_str(w, "project", u->project);
+    json_write_member_str(w, "model", u->model);
+    json_write_member_str(w, "version", u->version);
+    json_write_member_str(w, "upstream", u->upstream);
+    json_write_member_str(w, "status", u->status);
+    json_write_member_i64(w, "http_status", u->http_status);
+    json_write_member_i64(w, "started_ms", u->started_ms);
+    json_write_member_i64(w, "duration_ms", u->duration_ms);
+    json_write_member_i64(w, "prompt_tokens", u->prompt_tokens);
+    json_write_member_i64(w, "cached_tokens", u->cached_tokens);
+    json_write_member_i64(w, "output_tokens", u->output_tokens);
+    json_write_member_i64(w, "images", u->images);
+    json_write_member_bool(w, "estimated", u->estimated);
+    usage_write_money(w, u->cost_nano);
+}
+
+/* ---- decision records ---- */
+
+static enum rc decisions_insert(struct meta *m, sqlite3_stmt *stmt,
+                                const struct meta_decision *rows, uint32_t n, struct err *err)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        meta_bind_str(stmt, 1, rows[i].id);
+        meta_bind_str(stmt, 2, rows[i].request_id);
+        meta_bind_str(stmt, 3, rows[i].body);
+        sqlite3_bind_int64(stmt, 4, rows[i].at_ms);
+        if (sqlite3_step(stmt) != SQLITE_DONE) {
+            return meta_fail(m, "store a decision record", err);
+        }
+        sqlite3_reset(stmt);
+    }
+    char sql[128];
+    snprintf(sql, sizeof(sql),
+             "DELETE FROM decisions WHERE n <= (SELECT max(n) FROM decisions) - %d",
+             META_DECISIONS_MAX);
+    return meta_exec(m, sql, "forget old decision records", err);
+}
+
+enum rc meta_decisions_insert(struct meta *m, const struct meta_decision *rows, uint32_t n,
+                              struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(m, &stmt,
+                              "INSERT INTO decisions (id, request_id, body, at_ms) "
+                              "VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                              err);
+    rc = rc == RC_OK ? usage_begin(m, err) : rc;
+    if (rc == RC_OK) {
+        rc = decisions_insert(m, stmt, rows, n, err);
+        rc = usage_end(m, stmt, rc, err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+enum rc meta_decision_find(struct meta *m, struct str id, struct buf *out, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    enum rc rc = meta_prepare(
+        m, &stmt,
+        "SELECT body FROM decisions WHERE request_id = ?1 OR id = ?1 ORDER BY n DESC LIMIT 1", err);
+    if (rc != RC_OK) {
+        return rc;
+    }
+    meta_bind_str(stmt, 1, id);
+    int step = sqlite3_step(stmt);
+    if (step == SQLITE_ROW) {
+        buf_add_str(out, meta_column_str(stmt, 0));
+        rc = buf_ok(out) ? RC_OK : err_set(err, RC_TOO_LARGE, "the decision record is too large");
+    } else if (step == SQLITE_DONE) {
+        rc = err_set(err, RC_NOT_FOUND, "nothing is kept of request %.*s",
+                     (int)MIN(id.len, (size_t)80), id.ptr);
+    } else {
+        rc = meta_fail(m, "read a decision record", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}

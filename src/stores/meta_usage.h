@@ -1,0 +1,95 @@
+/* meta_usage.h: usage records in the metadata store, one row per request, and sums over them; and
+ * decision records, which explain single requests.
+ *
+ * Rows come from the journal (usage_fold.h) and are never changed. Money is in billionths, times
+ * are milliseconds since 1970, UTC. Strings are borrowed: of arguments, and by callbacks for the
+ * time of the call. Calls block, as all of meta.h. */
+#ifndef STORES_META_USAGE_H
+#define STORES_META_USAGE_H
+
+#include "base/json.h"
+#include "stores/meta.h"
+
+enum {
+    META_USAGE_ROWS_MAX = 10000, /* of one answer; more are cut off */
+    META_DECISIONS_MAX = 20000,  /* kept; the oldest go */
+    META_DECISION_BYTES_MAX = 8 << 10,
+};
+
+/* ---- records ---- */
+
+struct meta_usage {
+    struct str id;         /* of the record: unique */
+    struct str request_id; /* x-request-id; clients may choose it, so that several may share one */
+    struct str route;      /* "chat", "completions", "embeddings", "rerank", "images" */
+    struct str key, user, project, model, version, upstream; /* "" = none */
+    struct str status; /* "ok", "failed", "cancelled", "interrupted" */
+    int64_t http_status, started_ms, duration_ms;
+    int64_t prompt_tokens, cached_tokens, output_tokens, images, cost_nano;
+    bool estimated; /* the server told no counts */
+};
+
+/* All or none; a record that is there already (its id is) stays as it is. */
+RC meta_usage_insert(struct meta *m, const struct meta_usage *rows, uint32_t n, struct err *err);
+
+enum meta_usage_by { /* a set of these */
+                     META_USAGE_BY_DAY = 1 << 0,
+                     META_USAGE_BY_KEY = 1 << 1,
+                     META_USAGE_BY_USER = 1 << 2,
+                     META_USAGE_BY_PROJECT = 1 << 3,
+                     META_USAGE_BY_MODEL = 1 << 4,
+                     META_USAGE_BY_UPSTREAM = 1 << 5,
+                     META_USAGE_BY_STATUS = 1 << 6,
+                     META_USAGE_BY_N = 7,
+};
+
+/* What is asked for; zeroed = everything, in one sum. */
+struct meta_usage_query {
+    struct str key, user, project, model, upstream, status, request_id; /* "" = any */
+    int64_t from_ms, to_ms; /* [from, to); to 0 = no end */
+    uint32_t by;
+    uint32_t rows_max; /* 0 = META_USAGE_ROWS_MAX */
+};
+
+/* Sets one filter by its name, as flags and query strings give it: key, user, project, model,
+ * upstream, status, request_id; from and to (a day as 2026-11-23, which `to` includes, or seconds
+ * since 1970); by (names separated by commas, such as "project,day"); limit (rows). `value` is
+ * borrowed. RC_INVALID says what would be right. */
+RC meta_usage_query_set(struct meta_usage_query *q, const char *name, struct str value,
+                        struct err *err);
+
+struct meta_usage_sum {
+    struct str by[META_USAGE_BY_N]; /* by the bit's number; "" = not grouped by */
+    int64_t requests, failed, estimated, duration_ms;
+    int64_t prompt_tokens, cached_tokens, output_tokens, images, cost_nano;
+};
+/* "day", "key", …; i < META_USAGE_BY_N. */
+const char *meta_usage_by_name(uint32_t i);
+
+/* One call per group, ordered by the groups' names. Stops at a failure. */
+RC meta_usage_sum(struct meta *m, const struct meta_usage_query *q,
+                  enum rc (*each)(void *ctx, const struct meta_usage_sum *sum), void *ctx,
+                  struct err *err);
+/* Single records, the newest first; `by` means nothing here. */
+RC meta_usage_each(struct meta *m, const struct meta_usage_query *q,
+                   enum rc (*each)(void *ctx, const struct meta_usage *u), void *ctx,
+                   struct err *err);
+/* Members of an object, as every JSON answer has them. */
+void meta_usage_sum_write(struct json_writer *w, const struct meta_usage_sum *sum, uint32_t by);
+void meta_usage_write(struct json_writer *w, const struct meta_usage *u);
+
+/* ---- decision records: why a request went as it did ---- */
+
+struct meta_decision {
+    struct str id, request_id; /* as struct meta_usage */
+    struct str body;           /* a JSON object */
+    int64_t at_ms;
+};
+
+/* All or none. One that is there already stays; past META_DECISIONS_MAX the oldest go. */
+RC meta_decisions_insert(struct meta *m, const struct meta_decision *rows, uint32_t n,
+                         struct err *err);
+/* Appends the newest of that request id, or of that record; RC_NOT_FOUND when there is none. */
+RC meta_decision_find(struct meta *m, struct str id, struct buf *out, struct err *err);
+
+#endif

@@ -1,0 +1,256 @@
+/* usage_line.c: see usage_line.h. */
+#include "stores/usage_line.h"
+
+#include "base/assert.h"
+#include "base/hash.h"
+
+enum { USAGE_SUM_BYTES = 16 };
+
+/* The longest line: checksum and kind, ten texts, nine numbers of 19 digits, LF. */
+_Static_assert(USAGE_SUM_BYTES + 2 + 10 * (USAGE_TEXT_BYTES_MAX + 1) + 9 * 20 + 1 <=
+                   USAGE_LINE_BYTES_MAX,
+               "a line fits into what is set aside for it");
+
+/* ---- writing ---- */
+
+static void line_text(struct buf *out, struct str s)
+{
+    s = str_slice(s, 0, USAGE_TEXT_BYTES_MAX);
+    buf_add_byte(out, '\t');
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        buf_add_byte(out, c < ' ' || c == 0x7F ? '?' : (char)c);
+    }
+}
+
+static void line_number(struct buf *out, int64_t n)
+{
+    buf_add_byte(out, '\t');
+    buf_add_u64(out, (uint64_t)MAX(n, (int64_t)0));
+}
+
+static void line_open(struct buf *out, const struct usage_line *l)
+{
+    const struct meta_usage *u = &l->row;
+    const struct str texts[] = {u->id,   u->request_id, u->route, u->key,
+                                u->user, u->project,    u->model};
+    buf_add_byte(out, 'o');
+    line_number(out, l->slot);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        line_text(out, texts[i]);
+    }
+    line_number(out, u->started_ms);
+    line_number(out, l->price.input);
+    line_number(out, l->price.cached_input);
+    line_number(out, l->price.output);
+    line_number(out, l->price.image);
+}
+
+static void line_done(struct buf *out, const struct meta_usage *u)
+{
+    const struct str texts[] = {u->id,      u->request_id, u->route,   u->key,      u->user,
+                                u->project, u->model,      u->version, u->upstream, u->status};
+    const int64_t numbers[] = {u->http_status,   u->started_ms,    u->duration_ms,
+                               u->prompt_tokens, u->cached_tokens, u->output_tokens,
+                               u->images,        u->cost_nano,     u->estimated ? 1 : 0};
+    buf_add_byte(out, 'd');
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        line_text(out, texts[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        line_number(out, numbers[i]);
+    }
+}
+
+static void line_note(struct buf *out, const struct usage_line *l)
+{
+    buf_add_byte(out, 'x');
+    line_text(out, l->row.id);
+    line_text(out, l->row.request_id);
+    line_number(out, l->row.started_ms);
+    buf_add_byte(out, '\t');
+    buf_add_str(out, l->note);
+}
+
+/* Sixteen hex digits, without a NUL. */
+static void line_sum(struct str payload, char out[USAGE_SUM_BYTES])
+{
+    uint64_t sum = hash_disk(payload);
+    for (int i = USAGE_SUM_BYTES - 1; i >= 0; i--) {
+        out[i] = "0123456789abcdef"[sum & 15];
+        sum >>= 4;
+    }
+}
+
+void usage_line_write(struct buf *out, const struct usage_line *line)
+{
+    size_t start = out->len;
+    buf_add_cstr(out, "0123456789abcdef\t"); /* the checksum's place */
+    if (line->kind == USAGE_OPEN) {
+        line_open(out, line);
+    } else if (line->kind == USAGE_DONE) {
+        line_done(out, &line->row);
+    } else {
+        line_note(out, line);
+    }
+    if (buf_ok(out)) {
+        size_t at = start + USAGE_SUM_BYTES + 1;
+        line_sum(str_make(out->ptr + at, out->len - at), out->ptr + start);
+        buf_add_byte(out, '\n');
+    }
+}
+
+/* ---- reading ---- */
+
+/* The fields that are left, one by one; `ok` stays false once one was wrong. */
+struct line_fields {
+    struct str rest;
+    bool ok;
+};
+
+static struct str field_next(struct line_fields *f)
+{
+    f->ok = f->ok && f->rest.ptr != NULL;
+    return f->ok ? str_cut(&f->rest, '\t') : STR_NULL;
+}
+
+static void field_text(struct line_fields *f, struct str *out)
+{
+    *out = field_next(f);
+    f->ok = f->ok && out->len <= USAGE_TEXT_BYTES_MAX;
+}
+
+static int64_t field_number(struct line_fields *f)
+{
+    uint64_t n = 0;
+    f->ok = str_to_u64(field_next(f), &n) && f->ok && n <= INT64_MAX;
+    return f->ok ? (int64_t)n : 0;
+}
+
+static void read_open(struct line_fields *f, struct usage_line *l)
+{
+    struct meta_usage *u = &l->row;
+    struct str *const texts[] = {&u->id,   &u->request_id, &u->route, &u->key,
+                                 &u->user, &u->project,    &u->model};
+    int64_t slot = field_number(f);
+    l->slot = (uint32_t)slot;
+    f->ok = f->ok && slot <= UINT32_MAX;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        field_text(f, texts[i]);
+    }
+    u->started_ms = field_number(f);
+    l->price.input = field_number(f);
+    l->price.cached_input = field_number(f);
+    l->price.output = field_number(f);
+    l->price.image = field_number(f);
+}
+
+static void read_done(struct line_fields *f, struct meta_usage *u)
+{
+    struct str *const texts[] = {&u->id,       &u->request_id, &u->route, &u->key,
+                                 &u->user,     &u->project,    &u->model, &u->version,
+                                 &u->upstream, &u->status};
+    int64_t *const numbers[] = {&u->http_status,   &u->started_ms,    &u->duration_ms,
+                                &u->prompt_tokens, &u->cached_tokens, &u->output_tokens,
+                                &u->images,        &u->cost_nano};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        field_text(f, texts[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        *numbers[i] = field_number(f);
+    }
+    u->estimated = field_number(f) != 0;
+}
+
+static void read_note(struct line_fields *f, struct usage_line *l)
+{
+    field_text(f, &l->row.id);
+    field_text(f, &l->row.request_id);
+    l->row.started_ms = field_number(f);
+    l->note = field_next(f);
+    f->ok = f->ok && l->note.len <= META_DECISION_BYTES_MAX;
+}
+
+bool usage_line_read(struct str text, struct usage_line *out)
+{
+    char sum[USAGE_SUM_BYTES];
+    *out = (struct usage_line){0};
+    if (text.len < USAGE_SUM_BYTES + 3 || text.ptr[USAGE_SUM_BYTES] != '\t') {
+        return false;
+    }
+    struct line_fields f = {.rest = str_slice(text, USAGE_SUM_BYTES + 1, text.len), .ok = true};
+    line_sum(f.rest, sum);
+    if (memcmp(sum, text.ptr, USAGE_SUM_BYTES) != 0) {
+        return false;
+    }
+    struct str kind = field_next(&f);
+    if (str_is(kind, "o")) {
+        out->kind = USAGE_OPEN;
+        read_open(&f, out);
+    } else if (str_is(kind, "d")) {
+        out->kind = USAGE_DONE;
+        read_done(&f, &out->row);
+    } else {
+        out->kind = USAGE_NOTE;
+        f.ok = str_is(kind, "x");
+        read_note(&f, out);
+    }
+    return f.ok && f.rest.ptr == NULL && out->row.id.len > 0;
+}
+
+bool usage_line_next(struct str bytes, size_t *at, struct usage_line *out, struct str *text,
+                     uint64_t *n_torn)
+{
+    while (*at < bytes.len) {
+        size_t start = *at;
+        if (bytes.ptr[start] == '\0') {
+            ++*at;
+            continue;
+        }
+        size_t end = start;
+        while (end < bytes.len && bytes.ptr[end] != '\n' && bytes.ptr[end] != '\0') {
+            end++;
+        }
+        struct str line = str_slice(bytes, start, end);
+        bool ended = end < bytes.len && bytes.ptr[end] == '\n';
+        *at = ended ? end + 1 : end;
+        if (ended && usage_line_read(line, out)) {
+            if (text != NULL) {
+                *text = line;
+            }
+            return true;
+        }
+        if (n_torn != NULL) {
+            ++*n_torn;
+        }
+    }
+    return false;
+}
+
+/* ---- counts and money ---- */
+
+/* estimated(1) prompt(31) output(32), from the highest bit on */
+uint64_t usage_counts_pack(uint32_t prompt_tokens, uint32_t output_tokens, bool estimated)
+{
+    uint64_t prompt = MIN(prompt_tokens, (uint32_t)INT32_MAX);
+    return (estimated ? UINT64_C(1) << 63 : 0) | prompt << 32 | output_tokens;
+}
+
+void usage_counts_unpack(uint64_t counts, struct meta_usage *row)
+{
+    row->estimated = counts >> 63 != 0;
+    row->prompt_tokens = (int64_t)(counts >> 32 & INT32_MAX);
+    row->output_tokens = (int64_t)(counts & UINT32_MAX);
+}
+
+int64_t usage_cost(const struct usage_price *p, uint64_t input, uint64_t cached, uint64_t output,
+                   uint64_t images)
+{
+    cached = MIN(cached, input);
+    int64_t cached_price = p->cached_input != 0 ? p->cached_input : p->input;
+    unsigned __int128 sum = (unsigned __int128)(input - cached) * (uint64_t)p->input +
+                            (unsigned __int128)cached * (uint64_t)cached_price +
+                            (unsigned __int128)output * (uint64_t)p->output;
+    sum = (sum + 999999u) / 1000000u + (unsigned __int128)images * (uint64_t)p->image;
+    return sum > INT64_MAX ? INT64_MAX : (int64_t)sum;
+}

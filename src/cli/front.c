@@ -15,6 +15,7 @@
 #include "cli/model_path.h"
 #include "gateway/catalog_file.h"
 #include "obs/log.h"
+#include "stores/journal.h"
 
 enum { FRONT_LOG_MS = 50 };
 
@@ -99,6 +100,11 @@ void front_stores_close(struct front_stores *s)
     kms_close(s->kms);
     secret_wipe(&s->pepper);
     *s = (struct front_stores){0};
+}
+
+void front_usage_dir(const char *home, char out[PATH_MAX + 16])
+{
+    snprintf(out, PATH_MAX + 16, "%s/usage", home);
 }
 
 static enum rc front_first_key(struct front *f, struct err *err)
@@ -285,6 +291,23 @@ static enum rc front_start_loop(struct front *f, struct err *err)
     return rc;
 }
 
+static enum rc front_open_journal(struct front *f, struct err *err)
+{
+    char dir[PATH_MAX + 16];
+    const struct journal_conf conf = {.dir = dir, .meta_path = f->meta_path};
+    front_usage_dir(f->home, dir);
+    return f->settings.usage.write ? journal_open(&f->journal, &conf, err) : RC_OK;
+}
+
+static enum rc front_load_usage(struct front *f, struct err *err)
+{
+    struct meta *m = NULL;
+    enum rc rc = meta_open(&m, f->meta_path, err);
+    rc = rc == RC_OK ? gateway_load_usage(f->gateway, m, err) : rc;
+    meta_close(m);
+    return rc;
+}
+
 enum rc front_start(struct front *f, const struct cat_local *local, struct err *err)
 {
     const struct settings *s = &f->settings;
@@ -293,7 +316,8 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
                                    .conns_max = (uint32_t)s->gateway.connections_max,
                                    .waiting_max = (uint32_t)s->gateway.waiting_max,
                                    .wait_ms = s->gateway.wait_ms,
-                                   .ping_ms = s->gateway.ping_ms};
+                                   .ping_ms = s->gateway.ping_ms,
+                                   .serve_unwritten = s->usage.when_full == SETTINGS_SERVE};
     struct catalog_conf catalog = {.pepper = &f->pepper, .kms = f->kms, .local = *local};
     struct admin_conf admin = {.listen = f->admin_listen,
                                .is_ready = front_is_ready,
@@ -308,8 +332,12 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
     rc = rc == RC_OK ? catalog_create(&f->catalog, f->loop, f->meta, &catalog, err) : rc;
     if (rc == RC_OK) {
         f->meta = NULL; /* the catalog's now */
-        rc = gateway_create(&f->gateway, f->loop, &gateway, f->catalog, &f->bound, err);
+        rc = front_open_journal(f, err);
+        gateway.journal = f->journal;
     }
+    rc = rc == RC_OK ? gateway_create(&f->gateway, f->loop, &gateway, f->catalog, &f->bound, err)
+                     : rc;
+    rc = rc == RC_OK ? front_load_usage(f, err) : rc;
     return rc == RC_OK ? admin_create(&f->admin, f->loop, &admin, &f->admin_bound, err) : rc;
 }
 
@@ -323,6 +351,7 @@ void front_end(struct front *f)
     catalog_destroy(f->catalog);
     loop_timer_stop(&f->log_timer);
     loop_destroy(f->loop);
+    journal_close(f->journal);
     log_flush();
     meta_close(f->meta);
     kms_close(f->kms);

@@ -26,6 +26,7 @@ struct front {
     struct secret pepper;
     struct catalog *catalog;
     struct cat_local local;
+    struct journal *journal;
     struct admin *admin;
     struct loop_timer log_timer;
     char first_key_id[META_KEY_ID_BYTES];
@@ -45,6 +46,9 @@ void front_announce(struct front *f);
 /* Forwards from front_init on; a first key that nobody has seen is taken back. Fine when half
  * built. */
 void front_end(struct front *f);
+
+/* The folder of the usage journal. */
+void front_usage_dir(const char *home, char out[PATH_MAX + 16]);
 
 /* Stores for commands that look in or change something beside a running front door. */
 struct front_stores {

@@ -28,6 +28,16 @@ static const struct conf_row settings_gateway_rows[] = {
     {0},
 };
 
+static const char *const settings_fulls[] = {"refuse", "serve", NULL};
+_Static_assert(SETTINGS_REFUSE == 0 && SETTINGS_SERVE == 1, "settings_fulls");
+
+static const struct conf_row settings_usage_rows[] = {
+    CONF_BOOL(struct settings_usage, write, "true", "one record per request, in the store"),
+    CONF_WORD(struct settings_usage, when_full, "refuse", settings_fulls,
+              "what to do with requests while there is no room to write records down"),
+    {0},
+};
+
 const struct conf_row settings_rows[] = {
     CONF_TEXT(struct settings, listen, "127.0.0.1:8080", 255, "address of the API"),
     CONF_TEXT(struct settings, admin_listen, "127.0.0.1:8081", 255,
@@ -50,6 +60,7 @@ const struct conf_row settings_rows[] = {
      .reload = true,
      .help = "file with models, upstreams, projects and limits; applied at start and on reload"},
     CONF_GROUP(struct settings, gateway, settings_gateway_rows, "the front door"),
+    CONF_GROUP(struct settings, usage, settings_usage_rows, "what requests used and cost"),
     CONF_TEXTS(struct settings, models, 16, "`bud serve`: GGUF files or names, `ID=FILE`"),
     CONF_NUMBER(struct settings, threads, "0", 0, 4096, "threads",
                 "`bud serve`: for computing; 0 = one per core"),

@@ -13,11 +13,18 @@ struct settings_gateway {
     uint64_t connections_max, wait_ms, waiting_max, ping_ms, held_bytes_max;
 };
 
+enum settings_full { SETTINGS_REFUSE, SETTINGS_SERVE };
+struct settings_usage {
+    bool write;
+    uint32_t when_full; /* enum settings_full */
+};
+
 struct settings {
     struct str listen, admin_listen, tls, catalogue;
     bool metrics_open;
     uint32_t log_level; /* enum log_level */
     struct settings_gateway gateway;
+    struct settings_usage usage;
     struct conf_list models; /* of bud serve */
     uint64_t threads, ctx;
     struct str backend;

@@ -25,6 +25,7 @@ static const struct conf_row cat_price_rows[] = {
     CONF_MONEY(struct cat_price, input, "for a million prompt tokens"),
     CONF_MONEY(struct cat_price, cached_input, "for a million prompt tokens found in a cache"),
     CONF_MONEY(struct cat_price, output, "for a million output tokens"),
+    CONF_MONEY(struct cat_price, image, "for one image"),
     {0},
 };
 

@@ -23,9 +23,9 @@ struct cat_limits {
     int64_t money_per_month; /* billionths */
 };
 
-/* Billionths for a million tokens. */
+/* Billionths for a million tokens, or for one image. */
 struct cat_price {
-    int64_t input, cached_input, output;
+    int64_t input, cached_input, output, image;
 };
 
 /* The largest unit: what one of them has, no caller of another sees. */

@@ -161,6 +161,64 @@ bool gateway_is_ready(const struct gateway *g)
     return !g->draining && gw_backends_any_ready(&g->backends);
 }
 
+/* ---- what was used before this process began ---- */
+
+static const struct {
+    uint32_t by; /* the bit's number */
+    const char *prefix;
+    bool money; /* an upstream's cost is not the caller's */
+} gateway_loads[] = {
+    {1, "key:", true},   {2, "user:", true},      {3, "project:", true},
+    {4, "model:", true}, {5, "upstream:", false},
+};
+_Static_assert(META_USAGE_BY_KEY == 1 << 1 && META_USAGE_BY_USER == 1 << 2 &&
+                   META_USAGE_BY_PROJECT == 1 << 3 && META_USAGE_BY_MODEL == 1 << 4 &&
+                   META_USAGE_BY_UPSTREAM == 1 << 5,
+               "gateway_loads");
+
+struct gateway_load {
+    struct gateway *g;
+    struct limit_time now;
+    size_t row; /* of gateway_loads */
+    bool day;   /* tokens of the day, else money of the month */
+};
+
+static enum rc gateway_load_sum(void *ctx, const struct meta_usage_sum *sum)
+{
+    const struct gateway_load *load = ctx;
+    const struct str name = sum->by[gateway_loads[load->row].by];
+    char subject[LIMIT_NAME_BYTES];
+    struct buf text;
+    buf_init(&text, sizeof(subject));
+    buf_add_cstr(&text, gateway_loads[load->row].prefix);
+    buf_add_str(&text, name);
+    bool fits = buf_ok(&text) && name.len > 0;
+    str_copy(subject, sizeof(subject), buf_str(&text));
+    buf_deinit(&text);
+    uint64_t tokens = load->day ? (uint64_t)(sum->prompt_tokens + sum->output_tokens) : 0;
+    int64_t cost = load->day || !gateway_loads[load->row].money ? 0 : sum->cost_nano;
+    bool taken = fits && limit_load(load->g->limiter, str_from(subject), tokens, cost, load->now);
+    return taken || !fits ? RC_OK : RC_OVERLOADED;
+}
+
+enum rc gateway_load_usage(struct gateway *g, struct meta *m, struct err *err)
+{
+    const struct clock *clock = loop_clock(g->loop);
+    struct gateway_load load = {.g = g, .now = {clock_mono_ns(clock), clock_wall_s(clock)}};
+    int64_t day_s = load.now.wall_s - load.now.wall_s % 86400;
+    int64_t month_s = limit_month_start(load.now.wall_s);
+    enum rc rc = RC_OK;
+    for (size_t i = 0; rc == RC_OK && i < 2 * ARRAY_LEN(gateway_loads); i++) {
+        load.row = i / 2;
+        load.day = i % 2 == 0;
+        const struct meta_usage_query q = {.by = 1u << gateway_loads[load.row].by,
+                                           .from_ms = (load.day ? day_s : month_s) * 1000,
+                                           .rows_max = LIMIT_BUCKETS_MAX};
+        rc = meta_usage_sum(m, &q, gateway_load_sum, &load, err);
+    }
+    return rc == RC_OVERLOADED ? RC_OK : rc; /* more subjects than are ever counted */
+}
+
 /* ---- life ---- */
 
 static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *err)

@@ -24,9 +24,12 @@ struct gateway_conf {
     size_t held_bytes_max;
     uint32_t waiting_max, conns_max; /* conns_max: 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
+    struct journal *journal; /* borrowed; where usage is written down; NULL = nowhere */
+    bool serve_unwritten;    /* requests go on when it cannot be; else 503 */
 };
 
 struct gateway; /* opaque */
+struct journal;
 
 /* Borrows the catalog, and is its owner (catalog_set_owner). *bound (may be NULL) gets the address
  * with the picked port. */
@@ -36,6 +39,8 @@ RC gateway_create(struct gateway **out, struct loop *l, const struct gateway_con
 void gateway_set_ready(struct gateway *g, bool ready);
 /* Whether a new request would be answered: not while draining. */
 bool gateway_is_ready(const struct gateway *g);
+/* Counts what the store says was used of the running day and month. Before loop_run. Blocks. */
+RC gateway_load_usage(struct gateway *g, struct meta *m, struct err *err);
 /* Finishes live requests, takes no new ones; on_drained once. Not called twice. */
 void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx);
 /* NULL is allowed. */

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "stores/usage_line.h"
 
 #define LIMIT_MINUTE_NS 60000000000u
 #define LIMIT_DAY_S     86400
@@ -68,17 +69,22 @@ int64_t limit_month_end(int64_t wall_s)
     return day * LIMIT_DAY_S;
 }
 
+int64_t limit_month_start(int64_t wall_s)
+{
+    int64_t day = limit_day(wall_s);
+    int64_t month = limit_month_of_day(day);
+    while (limit_month_of_day(day - 1) == month) {
+        day--; /* at most 30 steps */
+    }
+    return day * LIMIT_DAY_S;
+}
+
 /* ---- money ---- */
 
 int64_t limit_cost(const struct cat_price *p, uint64_t input, uint64_t cached, uint64_t output)
 {
-    cached = MIN(cached, input);
-    int64_t cached_price = p->cached_input != 0 ? p->cached_input : p->input;
-    unsigned __int128 sum = (unsigned __int128)(input - cached) * (uint64_t)p->input +
-                            (unsigned __int128)cached * (uint64_t)cached_price +
-                            (unsigned __int128)output * (uint64_t)p->output;
-    sum = (sum + 999999u) / 1000000u;
-    return sum > INT64_MAX ? INT64_MAX : (int64_t)sum;
+    const struct usage_price price = {p->input, p->cached_input, p->output, p->image};
+    return usage_cost(&price, input, cached, output, 0);
 }
 
 static int64_t limit_add(int64_t a, int64_t b)
@@ -372,6 +378,19 @@ void limit_look(const struct limiter *l, const struct limit_subject *subjects, u
 }
 
 /* ---- life ---- */
+
+bool limit_load(struct limiter *l, struct str name, uint64_t day_tokens, int64_t month_cost,
+                struct limit_time now)
+{
+    struct limit_bucket *b = bucket_get(l, name);
+    if (b == NULL) {
+        return false;
+    }
+    bucket_turn(b, now);
+    b->day_used += day_tokens;
+    b->month_used = limit_add(b->month_used, month_cost);
+    return true;
+}
 
 void limiter_create(struct limiter **out, uint64_t seed)
 {

@@ -95,10 +95,16 @@ void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, in
 /* For headers: as things stand. */
 void limit_look(const struct limiter *l, const struct limit_subject *subjects, uint32_t n,
                 struct limit_time now, struct limit_state *out);
+/* Adds what was used of the running day and month before this process began. False at
+ * LIMIT_BUCKETS_MAX. */
+MUST_CHECK bool limit_load(struct limiter *l, struct str name, uint64_t day_tokens,
+                           int64_t month_cost, struct limit_time now);
 /* Tokens times price, rounded up to a billionth; saturates. */
 int64_t limit_cost(const struct cat_price *p, uint64_t input, uint64_t cached, uint64_t output);
 /* Months since year 0, and the second in which the next one begins. */
 int64_t limit_month(int64_t wall_s);
 int64_t limit_month_end(int64_t wall_s);
+/* The second in which this one began. */
+int64_t limit_month_start(int64_t wall_s);
 
 #endif

@@ -25,18 +25,37 @@ static size_t gw_timing(char *out, const char *name, uint64_t ns)
     return n + 2;
 }
 
-/* The longest name and number of every stage. */
-_Static_assert(sizeof(((struct gw_headers *)0)->timing) >= GW_STAGE_N * (8 + 5 + 24 + 2), "room");
+/* The longest name and number of every stage, and of the total. */
+_Static_assert(sizeof(((struct gw_headers *)0)->timing) >= (GW_STAGE_N + 1) * (8 + 5 + 24 + 2),
+               "room");
+
+/* Of every stage so far, with ", " behind each. */
+static size_t gw_timings(char *out, const struct gw_request *r, uint64_t now)
+{
+    size_t used = 0;
+    for (unsigned i = 0; i < GW_STAGE_N; i++) {
+        uint64_t ns = r->stage_ns[i] + (i == r->stage ? now - r->stage_started_ns : 0);
+        used += gw_timing(out + used, stages_name(i), ns);
+    }
+    return used;
+}
+
+void gw_timing_comment(struct buf *out, const struct gw_request *r)
+{
+    char text[GW_TIMING_BYTES];
+    uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
+    size_t used = gw_timings(text, r, now);
+    used += gw_timing(text + used, "total", now - r->started_ns);
+    buf_add_cstr(out, ": server-timing ");
+    buf_add_str(out, str_make(text, used - 2));
+    buf_add_cstr(out, "\n\n");
+}
 
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type)
 {
     uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
-    size_t used = 0;
+    size_t used = gw_timings(h->timing, r, now);
     h->n = 0;
-    for (unsigned i = 0; i < GW_STAGE_N; i++) {
-        uint64_t ns = r->stage_ns[i] + (i == r->stage ? now - r->stage_started_ns : 0);
-        used += gw_timing(h->timing + used, stages_name(i), ns);
-    }
     h->timing[used - 2] = '\0'; /* the last comma */
     h->processing_ms[str_put_u64(h->processing_ms, (now - r->started_ns) / 1000000u)] = '\0';
     gw_header(h, "content-type", content_type);
@@ -69,6 +88,11 @@ void gw_reply_whole(struct gw_request *r, struct str body)
 
 void gw_reply_last_event(struct gw_request *r, struct str json)
 {
+    struct buf timing;
+    buf_init(&timing, 1024);
+    gw_timing_comment(&timing, r);
+    http_exchange_write(r->x, buf_str(&timing));
+    buf_deinit(&timing);
     http_exchange_write(r->x, STR_LIT("data: "));
     http_exchange_write(r->x, json);
     http_exchange_write(r->x, STR_LIT("\n\n"));

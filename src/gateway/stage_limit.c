@@ -43,7 +43,7 @@ static struct cat_price limit_price(const struct cat_model *m)
 {
     struct cat_price p = m->price;
     const struct cat_version *versions = m->versions.at;
-    if (p.input != 0 || p.cached_input != 0 || p.output != 0) {
+    if (p.input != 0 || p.cached_input != 0 || p.output != 0 || p.image != 0) {
         return p;
     }
     for (uint32_t i = 0; i < m->versions.n; i++) {
@@ -52,6 +52,7 @@ static struct cat_price limit_price(const struct cat_model *m)
             p.input = MAX(p.input, q->input);
             p.cached_input = MAX(p.cached_input, q->cached_input);
             p.output = MAX(p.output, q->output);
+            p.image = MAX(p.image, q->image);
         }
     }
     return p;
@@ -129,9 +130,9 @@ enum gw_result stage_limit(struct gw_request *r)
     struct limit_result res;
     limit_subjects(r);
     uint64_t each = p->has_max_tokens ? p->max_tokens : GW_OUTPUT_TOKENS_DEFAULT;
-    struct limit_ask ask = {.prompt_tokens = r->body.len,
-                            .output_tokens = each * p->n_choices,
-                            .price = limit_price(r->wanted)};
+    r->price = limit_price(r->wanted);
+    struct limit_ask ask = {
+        .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};
     bool counted = limit_is_counted(r);
     if (!limit_reserve(r->gateway->limiter, r->subjects, r->n_subjects, &ask, limit_now(r),
                        &r->ticket, &res)) {
@@ -147,15 +148,14 @@ enum gw_result stage_limit(struct gw_request *r)
             return GW_FAIL;
         }
     }
-    return GW_NEXT;
+    return stage_usage_begin(r) ? GW_NEXT : GW_FAIL;
 }
 
 void stage_limit_settle(struct gw_request *r)
 {
-    struct cat_price price = r->wanted != NULL ? limit_price(r->wanted) : (struct cat_price){0};
     uint64_t tokens = (uint64_t)r->prompt_tokens + r->output_tokens;
-    int64_t cost = limit_cost(&price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
-    limit_settle(r->gateway->limiter, &r->ticket, tokens, cost, limit_now(r));
+    r->cost_nano = limit_cost(&r->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
+    limit_settle(r->gateway->limiter, &r->ticket, tokens, r->cost_nano, limit_now(r));
 }
 
 /* ---- headers ---- */

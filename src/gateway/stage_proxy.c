@@ -91,7 +91,12 @@ static bool proxy_is_count(struct gw_request *r, const struct sse_item *item)
         return false;
     }
     int n = snprintf(line, sizeof(line), ": %.*s", STR(item->data));
-    return api_link_counts_read(str_make(line, (size_t)n), &r->prompt_tokens, &r->output_tokens);
+    if (!api_link_counts_read(str_make(line, (size_t)n), &r->prompt_tokens, &r->output_tokens)) {
+        return false;
+    }
+    r->has_counts = true;
+    stage_usage_count(r);
+    return true;
 }
 
 static uint32_t proxy_count(const struct json *usage, const char *name)
@@ -113,6 +118,8 @@ static bool proxy_read_usage(struct gw_request *r, const struct json *root)
     r->prompt_tokens = proxy_count(usage, "prompt_tokens");
     r->output_tokens = proxy_count(usage, "completion_tokens");
     r->cached_tokens = MIN(proxy_count(details, "cached_tokens"), r->prompt_tokens);
+    r->has_counts = true;
+    stage_usage_count(r);
     return true;
 }
 
@@ -138,6 +145,12 @@ static void proxy_note_event(struct gw_request *r, struct str data)
 {
     r->saw_done = str_is(data, "[DONE]");
     r->saw_error = str_starts(data, STR_LIT("{\"error\":"));
+    if (!r->saw_done && !r->saw_error) {
+        r->n_events++;
+        if (!r->has_counts) {
+            stage_usage_count(r);
+        }
+    }
     if (r->first_event_ns == 0) {
         r->first_event_ns = proxy_now(r);
         metric_observe(metric_with1(METRIC_FIRST_TOKEN, r->model),
@@ -175,6 +188,10 @@ static void proxy_send_item(struct gw_request *r, const struct sse_item *item)
     }
     struct buf out;
     buf_init(&out, 8 * PROXY_EVENT_BYTES_MAX); /* at worst each byte is a line of its own */
+    if (item->kind == SSE_EVENT && r->saw_done) {
+        stage_usage_settle(r, RC_OK);
+        gw_timing_comment(&out, r);
+    }
     proxy_write_item(&out, item);
     if (buf_ok(&out)) {
         http_exchange_write(r->x, buf_str(&out));
@@ -312,6 +329,7 @@ static void proxy_last_event(struct gw_request *r, const struct json *root)
     json_write_init(&w, &line);
     json_write_value(&w, root);
     r->failed = true;
+    stage_usage_settle(r, RC_OK);
     gw_reply_last_event(r, buf_str(&line));
     stages_resume(r, GW_DONE);
     buf_deinit(&line);
@@ -329,7 +347,7 @@ static void proxy_pass_whole(struct gw_request *r, const struct json *root)
     }
     proxy_read_usage(r, root);
     r->failed = r->upstream_status >= 400;
-    stage_limit_settle(r); /* before the head, which says what is left */
+    stage_usage_settle(r, RC_OK); /* before the head, which says what is left */
     gw_reply_whole(r, buf_str(&r->reply));
     stages_resume(r, GW_DONE);
 }

@@ -1,11 +1,28 @@
-/* stage_usage.c: what a request did and cost: one access line and the metrics, once, when its
- * exchange has closed. */
+/* stage_usage.c: what a request used and cost: its record in the journal, opened when its tokens
+ * are set aside and closed before its answer ends; one access line and the metrics, once, when its
+ * exchange has closed.
+ *
+ * A server that tells no counts is estimated: a token for each event of its stream, and one for
+ * each four bytes of the prompt and of a whole reply. The record says so. */
+#include "base/assert.h"
 #include "base/clock.h"
 #include "gateway/stages.h"
 #include "obs/log.h"
 #include "obs/metric.h"
 
-static int usage_status(const struct gw_request *r, enum rc how)
+enum { USAGE_BYTES_PER_TOKEN = 4 };
+
+static const char *const usage_routes[] = {
+    [GW_CHAT] = "chat",     [GW_COMPLETION] = "completions", [GW_EMBED] = "embeddings",
+    [GW_RERANK] = "rerank", [GW_MODELS] = "models",          [GW_MODEL] = "models",
+};
+
+static uint64_t usage_now(const struct gw_request *r)
+{
+    return clock_mono_ns(loop_clock(r->gateway->loop));
+}
+
+static int usage_http_status(const struct gw_request *r, enum rc how)
 {
     if (how == RC_CANCELLED) {
         return err_row(RC_CANCELLED)->http_status;
@@ -16,21 +33,130 @@ static int usage_status(const struct gw_request *r, enum rc how)
     return r->err.code != RC_OK ? err_row(r->err.code)->http_status : r->upstream_status;
 }
 
-void stage_usage(struct gw_request *r, enum rc how)
+/* ---- the record ---- */
+
+static struct meta_usage usage_row(const struct gw_request *r)
 {
-    uint64_t duration_ns = clock_mono_ns(loop_clock(r->gateway->loop)) - r->started_ns;
-    const struct http_head *head = http_exchange_head(r->x);
-    int status = usage_status(r, how);
+    uint64_t ms = (usage_now(r) - r->started_ns) / 1000000u;
+    uint64_t wall_ms = clock_wall_ns(loop_clock(r->gateway->loop)) / 1000000u;
+    const struct str none = STR_LIT("");
+    return (struct meta_usage){
+        .request_id = str_from(r->id),
+        .route = str_from(usage_routes[r->kind]),
+        .key = r->who.id,
+        .user = r->who.user,
+        .project = r->who.project,
+        .model = r->wanted->name,
+        .version = r->version != NULL ? r->version->name : none,
+        .upstream = r->upstream != NULL ? r->upstream->name : none,
+        .started_ms = (int64_t)(wall_ms - MIN(ms, wall_ms)),
+        .duration_ms = (int64_t)ms,
+        .prompt_tokens = r->prompt_tokens,
+        .cached_tokens = r->cached_tokens,
+        .output_tokens = r->output_tokens,
+        .cost_nano = r->cost_nano,
+        .estimated = r->estimated,
+    };
+}
+
+bool stage_usage_begin(struct gw_request *r)
+{
+    const struct gateway_conf *conf = &r->gateway->conf;
+    r->counted_in = true;
+    if (conf->journal == NULL) {
+        return true;
+    }
+    const struct meta_usage row = usage_row(r);
+    const struct usage_price price = {r->price.input, r->price.cached_input, r->price.output,
+                                      r->price.image};
+    if (journal_begin(conf->journal, &r->record, &row, &price, &r->err) == RC_OK) {
+        return true;
+    }
+    if (!conf->serve_unwritten) {
+        metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("usage")), 1);
+        r->counted_in = false; /* nothing to be written down */
+        stage_limit_settle(r);
+        return false;
+    }
+    r->err = (struct err){0};
+    return true;
+}
+
+static uint32_t usage_tokens(uint64_t bytes)
+{
+    uint64_t n = (bytes + USAGE_BYTES_PER_TOKEN - 1) / USAGE_BYTES_PER_TOKEN;
+    return (uint32_t)MIN(n, (uint64_t)INT32_MAX);
+}
+
+/* Once something of an answer has come, and no counts with it. */
+static void usage_estimate(struct gw_request *r)
+{
+    bool answered = r->n_events > 0 || (r->upstream_status == 200 && r->reply.len > 0);
+    if (r->has_counts || !answered) {
+        return;
+    }
+    r->estimated = true;
+    r->prompt_tokens = usage_tokens(r->body.len);
+    if (r->n_events > 0) {
+        r->output_tokens = r->n_events;
+    } else if (r->parsed.n_choices > 0) {
+        r->output_tokens = usage_tokens(r->reply.len);
+    }
+}
+
+void stage_usage_count(struct gw_request *r)
+{
+    struct journal *j = r->gateway->conf.journal;
+    if (j != NULL && r->has_counts) {
+        journal_count(j, &r->record, r->prompt_tokens, r->output_tokens, false);
+    } else if (j != NULL) {
+        journal_count(j, &r->record, usage_tokens(r->body.len), r->n_events, true);
+    }
+}
+
+void stage_usage_settle(struct gw_request *r, enum rc how)
+{
+    struct journal *j = r->gateway->conf.journal;
+    if (r->settled || !r->counted_in) {
+        return;
+    }
+    r->settled = true;
+    usage_estimate(r);
     stage_limit_settle(r);
     stage_route_settle(r);
-    metric_add(metric_status(status), 1);
-    metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
+    if (j == NULL) {
+        return;
+    }
+    struct meta_usage row = usage_row(r);
+    row.http_status = usage_http_status(r, how);
+    row.status = how == RC_CANCELLED         ? STR_LIT("cancelled")
+                 : r->failed || how != RC_OK ? STR_LIT("failed")
+                                             : STR_LIT("ok");
+    journal_settle(j, &r->record, &row);
+}
+
+/* ---- the end ---- */
+
+static void usage_count_metrics(const struct gw_request *r)
+{
     if (r->n_attempts > 0 && gw_kind_has_body(r->kind)) {
         metric_add(metric_with1(METRIC_MODEL_REQUESTS, r->model), 1);
         metric_add(metric_with1(METRIC_PROMPT_TOKENS, r->model), r->prompt_tokens);
         metric_add(metric_with1(METRIC_TOKENS_GENERATED, r->model), r->output_tokens);
         metric_add(metric_with1(METRIC_STREAMS_FAILED, r->model), r->begun && r->failed ? 1 : 0);
     }
+}
+
+void stage_usage(struct gw_request *r, enum rc how)
+{
+    uint64_t duration_ns = usage_now(r) - r->started_ns;
+    const struct http_head *head = http_exchange_head(r->x);
+    int status = usage_http_status(r, how);
+    stage_usage_settle(r, how);
+    stage_route_settle(r);
+    metric_add(metric_status(status), 1);
+    metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
+    usage_count_metrics(r);
     char host[ADDR_TEXT_BYTES];
     log_event(
         LOG_ACCESS, log_cstr(LOG_KEY_REQUEST_ID, r->id),
@@ -39,6 +165,7 @@ void stage_usage(struct gw_request *r, enum rc how)
         log_cstr(LOG_KEY_CLIENT, addr_format_host(http_exchange_peer(r->x), host)),
         log_cstr(LOG_KEY_TENANT, r->tenant), log_str(LOG_KEY_MODEL, r->model),
         log_u64(LOG_KEY_TOKENS_IN, r->prompt_tokens), log_u64(LOG_KEY_TOKENS_OUT, r->output_tokens),
+        log_i64("cost_nano", r->cost_nano),
         log_u64("first_event_ns", r->first_event_ns != 0 ? r->first_event_ns - r->started_ns : 0),
         log_u64("auth_ns", r->stage_ns[GW_STAGE_AUTH]),
         log_u64("parse_ns", r->stage_ns[GW_STAGE_PARSE]),

@@ -32,6 +32,7 @@ static void stages_fail(struct gw_request *r)
     stage_proxy_abandon(r);
     if (r->x != NULL && !r->ended) {
         r->failed = true;
+        stage_usage_settle(r, RC_OK);
         gw_reply_error(r);
     }
     r->ended = true;

@@ -26,6 +26,7 @@
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/sse.h"
+#include "stores/journal.h"
 
 enum gw_result { GW_NEXT, GW_WAIT, GW_DONE, GW_FAIL };
 
@@ -41,6 +42,7 @@ enum {
     GW_ID_BYTES = 72,
     GW_UPSTREAM_HEADERS_MAX = 3, /* when to come again */
     GW_HEADERS_MAX = 24,
+    GW_TIMING_BYTES = 256,            /* of server-timing */
     GW_SUBJECTS_MAX = 4,              /* key, user, project, model */
     GW_OUTPUT_TOKENS_DEFAULT = 16384, /* set aside for who is limited and names no max_tokens */
 };
@@ -107,6 +109,14 @@ struct gw_request {
     uint32_t output_tokens_max; /* of each choice */
     uint64_t budget_tokens;     /* prompt and output together; 0 = no limit */
 
+    /* usage */
+    struct journal_ticket record; /* of the journal */
+    struct cat_price price;       /* what the caller pays */
+    bool counted_in, settled;     /* its record was begun; was closed */
+    bool has_counts, estimated;   /* the server told counts; it never did */
+    uint32_t n_events;            /* of its stream, for who has to estimate */
+    int64_t cost_nano;            /* once settled */
+
     /* route */
     struct list_node waiting;          /* on gateway.waiting while no server can take it */
     struct loop_timer wait_timer;      /* the pause before a retry */
@@ -167,7 +177,7 @@ void stages_unhold(struct gw_request *r, struct buf *b);
 enum gw_result stage_auth(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
 enum gw_result stage_limit(struct gw_request *r);
-/* What the request used is known, or all that ever will be. */
+/* Gives back what was set aside, less what was used. */
 void stage_limit_settle(struct gw_request *r);
 /* x-ratelimit-* lines into `h`. */
 struct gw_headers;
@@ -194,6 +204,15 @@ MUST_CHECK bool proxy_request_edit(struct gw_request *r);
 struct str proxy_request_target(struct gw_request *r);
 uint32_t proxy_request_headers(struct gw_request *r, struct http_header *out,
                                struct api_header *texts);
+/* Opens the usage record. False with r->err when it cannot be written down, and policy is to refuse
+ * then. */
+MUST_CHECK bool stage_usage_begin(struct gw_request *r);
+/* The counts of r have moved. */
+void stage_usage_count(struct gw_request *r);
+/* Before the last bytes of the answer go out: what the request used is known, or all that ever
+ * will be. Limits are settled and the record is closed, once. `how`: RC_CANCELLED when the client
+ * has gone. */
+void stage_usage_settle(struct gw_request *r, enum rc how);
 /* Once, when the exchange has closed: access line and metrics. */
 void stage_usage(struct gw_request *r, enum rc how);
 
@@ -210,12 +229,14 @@ struct gw_headers {
     struct http_header rows[GW_HEADERS_MAX];
     uint32_t n;
     char processing_ms[24];
-    char timing[256];
+    char timing[GW_TIMING_BYTES];
     char limits[6][24];
 };
 void gw_header(struct gw_headers *h, const char *name, const char *value);
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type);
 void gw_reply_error(struct gw_request *r);
+/* Appends the stages' times as a comment, for the end of a stream. */
+void gw_timing_comment(struct buf *out, const struct gw_request *r);
 /* The model server's reply, and of its headers those that say when to come again. */
 void gw_reply_whole(struct gw_request *r, struct str body);
 /* The last event of a stream that had begun: `json` is an error object on one line. */

@@ -4,6 +4,7 @@
  * to its owner must survive a power cut; busy timeout instead of retries of our own. */
 #include "stores/meta.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -64,13 +65,18 @@ static enum rc meta_setup(struct meta *m, struct err *err)
 enum rc meta_open(struct meta **out, const char *path, struct err *err)
 {
     *out = NULL;
-    /* Created here first, so that the file is never readable by others, not for a moment. */
+    /* Created here first, so that the file is never readable by others, not for a moment. One that
+     * is there is not touched: closing it would take the locks away that this process's other
+     * connections have on it (fcntl), and the next program to close the store would remove the
+     * log under their feet. */
     if (str_from(path).ptr[0] != ':') {
-        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0) {
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 && errno != EEXIST) {
             return err_set(err, RC_IO, "metadata: cannot open %s: %m", path);
         }
-        close(fd);
+        if (fd >= 0) {
+            close(fd);
+        }
     }
     struct meta *m = mem_zalloc(sizeof(*m));
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;

@@ -373,6 +373,45 @@ void meta_usage_write(struct json_writer *w, const struct meta_usage *u)
     usage_write_money(w, u->cost_nano);
 }
 
+struct usage_answer {
+    struct json_writer w;
+    uint32_t by;
+};
+
+static enum rc usage_answer_sum(void *ctx, const struct meta_usage_sum *sum)
+{
+    struct usage_answer *a = ctx;
+    json_write_object_begin(&a->w);
+    meta_usage_sum_write(&a->w, sum, a->by);
+    json_write_object_end(&a->w);
+    return RC_OK;
+}
+
+static enum rc usage_answer_row(void *ctx, const struct meta_usage *u)
+{
+    struct usage_answer *a = ctx;
+    json_write_object_begin(&a->w);
+    meta_usage_write(&a->w, u);
+    json_write_object_end(&a->w);
+    return RC_OK;
+}
+
+enum rc meta_usage_answer(struct meta *m, const struct meta_usage_query *q, bool records,
+                          struct buf *out, struct err *err)
+{
+    struct usage_answer a = {.by = q->by};
+    json_write_init(&a.w, out);
+    json_write_object_begin(&a.w);
+    json_write_member_cstr(&a.w, "object", "list");
+    json_write_name(&a.w, "data");
+    json_write_array_begin(&a.w);
+    enum rc rc = records ? meta_usage_each(m, q, usage_answer_row, &a, err)
+                         : meta_usage_sum(m, q, usage_answer_sum, &a, err);
+    json_write_array_end(&a.w);
+    json_write_object_end(&a.w);
+    return rc == RC_OK && !buf_ok(out) ? err_set(err, RC_TOO_LARGE, "ask for fewer rows") : rc;
+}
+
 /* ---- decision records ---- */
 
 static enum rc decisions_insert(struct meta *m, sqlite3_stmt *stmt,

@@ -77,6 +77,9 @@ RC meta_usage_each(struct meta *m, const struct meta_usage_query *q,
 /* Members of an object, as every JSON answer has them. */
 void meta_usage_sum_write(struct json_writer *w, const struct meta_usage_sum *sum, uint32_t by);
 void meta_usage_write(struct json_writer *w, const struct meta_usage *u);
+/* The whole answer, {"object":"list","data":[…]}: sums, or with `records` single records. */
+RC meta_usage_answer(struct meta *m, const struct meta_usage_query *q, bool records,
+                     struct buf *out, struct err *err);
 
 /* ---- decision records: why a request went as it did ---- */
 

@@ -1,6 +1,7 @@
 /* Metadata, key file and envelope: the store as a process that starts and starts again sees it. */
 #include "check.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -146,6 +147,24 @@ struct starter {
     struct err err;
 };
 
+/* A second connection of one process must not cost the first its lock on the file: another program
+ * that closed the store then would take itself for the last and remove the log. */
+static void connections_of_one_process_keep_their_locks(void **state)
+{
+    struct place *p = *state;
+    struct meta *one, *two;
+    struct flock lock = {.l_type = F_WRLCK};
+    assert_int_equal(meta_open(&one, p->db, NULL), RC_OK);
+    assert_int_equal(meta_key_revoke(one, "none", 1, NULL), RC_NOT_FOUND);
+    assert_int_equal(meta_open(&two, p->db, NULL), RC_OK);
+    int fd = open(p->db, O_RDWR | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    assert_int_not_equal(lock.l_type, F_UNLCK);
+    close(fd);
+    meta_close(two);
+    meta_close(one);
+}
+
 static void *starter_main(void *arg)
 {
     struct starter *s = arg;
@@ -239,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_PLACE(settings_are_written_once),
         WITH_PLACE(keys_round_trip),
+        WITH_PLACE(connections_of_one_process_keep_their_locks),
         WITH_PLACE(a_file_that_is_no_database_is_refused),
         WITH_PLACE(many_starting_together_agree),
         WITH_PLACE(a_key_file_open_to_others_is_refused),

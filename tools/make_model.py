@@ -155,6 +155,8 @@ def plain_tokens(n_tokens, rng):
 
 def add_vocab(w, shape, rng):
     pre, names, n_special, bos, eos, add_bos = SPECIALS[shape.family]
+    # llama.cpp asks for these of every phi3 model.
+    names = names + ["<unk>", "<s>", "</s>"] if shape.arch == "phi3" else names
     n_special = min(n_special, shape.vocab // 16)
     n_plain = shape.vocab - n_special
     tokens, merges = plain_tokens(n_plain, rng)

@@ -290,3 +290,40 @@ bool crypto_unhex(struct str text, void *out, size_t n)
     }
     return true;
 }
+
+static int crypto_base64url_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z') {
+        return c - 'A';
+    }
+    if (c >= 'a' && c <= 'z') {
+        return c - 'a' + 26;
+    }
+    if (c >= '0' && c <= '9') {
+        return c - '0' + 52;
+    }
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+bool crypto_unbase64url(struct str text, void *out, size_t room, size_t *n)
+{
+    unsigned char *at = out;
+    uint32_t bits = 0, n_bits = 0;
+    if (text.len % 4 == 1 || crypto_unbase64url_len(text.len) > room) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        int digit = crypto_base64url_digit(text.ptr[i]);
+        if (digit < 0) {
+            return false;
+        }
+        bits = (bits << 6 | (uint32_t)digit) & 0xFFFFu;
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            *at++ = (unsigned char)(bits >> n_bits);
+        }
+    }
+    *n = crypto_unbase64url_len(text.len);
+    return (bits & ((1u << n_bits) - 1u)) == 0;
+}

@@ -72,5 +72,13 @@ static inline size_t crypto_base64url_len(size_t n)
 {
     return (n * 4 + 2) / 3;
 }
+/* The other way, strictly: no padding, no other character, no bit behind the last byte, so that
+ * each value has one text. False when it is not that, or longer than `room`. */
+MUST_CHECK bool crypto_unbase64url(struct str text, void *out, size_t room, size_t *n);
+/* Bytes that such a text of n characters means, when it is one. */
+static inline size_t crypto_unbase64url_len(size_t n)
+{
+    return n / 4 * 3 + (n % 4 * 3) / 4;
+}
 
 #endif

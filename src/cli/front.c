@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "auth/jwt_verifier.h"
 #include "auth/policy.h"
 #include "auth/scope.h"
 #include "base/file.h"
@@ -308,6 +309,12 @@ static enum rc front_load_usage(struct front *f, struct err *err)
     return rc;
 }
 
+static enum rc front_start_jwt(struct front *f, struct err *err)
+{
+    struct jwt_verifier_conf conf = {.issuers = &f->settings.auth.jwt};
+    return conf.issuers->n > 0 ? jwt_verifier_create(&f->jwt, f->loop, &conf, err) : RC_OK;
+}
+
 enum rc front_start(struct front *f, const struct cat_local *local, struct err *err)
 {
     const struct settings *s = &f->settings;
@@ -329,6 +336,8 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
     if (rc == RC_OK && s->catalogue.len > 0) {
         rc = catalog_file_apply(s->catalogue.ptr, f->meta, f->kms, local, err);
     }
+    rc = rc == RC_OK ? front_start_jwt(f, err) : rc;
+    gateway.jwt = f->jwt;
     rc = rc == RC_OK ? catalog_create(&f->catalog, f->loop, f->meta, &catalog, err) : rc;
     if (rc == RC_OK) {
         f->meta = NULL; /* the catalog's now */
@@ -348,6 +357,7 @@ void front_end(struct front *f)
     }
     admin_destroy(f->admin);
     gateway_destroy(f->gateway);
+    jwt_verifier_destroy(f->jwt);
     catalog_destroy(f->catalog);
     loop_timer_stop(&f->log_timer);
     loop_destroy(f->loop);

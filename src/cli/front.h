@@ -9,6 +9,7 @@
 #include "gateway/gateway.h"
 
 struct admin;
+struct jwt_verifier;
 
 struct front {
     const struct args *args;
@@ -28,6 +29,7 @@ struct front {
     struct cat_local local;
     struct journal *journal;
     struct admin *admin;
+    struct jwt_verifier *jwt; /* NULL: no issuers */
     struct loop_timer log_timer;
     char first_key_id[META_KEY_ID_BYTES];
     bool makes_key, reloading;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "auth/jwt.h"
 #include "base/file.h"
 #include "base/yaml.h"
 
@@ -38,6 +39,12 @@ static const struct conf_row settings_usage_rows[] = {
     {0},
 };
 
+static const struct conf_row settings_auth_rows[] = {
+    CONF_GROUPS(struct settings_auth, jwt, struct jwt_issuer, jwt_issuer_rows, JWT_ISSUERS_MAX,
+                "issuers whose JSON Web Tokens are taken besides API keys"),
+    {0},
+};
+
 const struct conf_row settings_rows[] = {
     CONF_TEXT(struct settings, listen, "127.0.0.1:8080", 255, "address of the API"),
     CONF_TEXT(struct settings, admin_listen, "127.0.0.1:8081", 255,
@@ -61,6 +68,7 @@ const struct conf_row settings_rows[] = {
      .help = "file with models, upstreams, projects and limits; applied at start and on reload"},
     CONF_GROUP(struct settings, gateway, settings_gateway_rows, "the front door"),
     CONF_GROUP(struct settings, usage, settings_usage_rows, "what requests used and cost"),
+    CONF_GROUP(struct settings, auth, settings_auth_rows, "who is let in"),
     CONF_TEXTS(struct settings, models, 16, "`bud serve`: GGUF files or names, `ID=FILE`"),
     CONF_NUMBER(struct settings, threads, "0", 0, 4096, "threads",
                 "`bud serve`: for computing; 0 = one per core"),
@@ -103,6 +111,9 @@ static enum rc settings_read(struct settings *s, struct err *err)
         }
     }
     if (rc == RC_OK && (rc = conf_read(settings_rows, root, &s->arena, s, err)) != RC_OK) {
+        err_context(err, "%s", s->path.ptr);
+    }
+    if (rc == RC_OK && (rc = jwt_issuers_check(&s->auth.jwt, err)) != RC_OK) {
         err_context(err, "%s", s->path.ptr);
     }
     buf_deinit(&text);

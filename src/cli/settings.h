@@ -19,12 +19,17 @@ struct settings_usage {
     uint32_t when_full; /* enum settings_full */
 };
 
+struct settings_auth {
+    struct conf_list jwt; /* struct jwt_issuer */
+};
+
 struct settings {
     struct str listen, admin_listen, tls, catalogue;
     bool metrics_open;
     uint32_t log_level; /* enum log_level */
     struct settings_gateway gateway;
     struct settings_usage usage;
+    struct settings_auth auth;
     struct conf_list models; /* of bud serve */
     uint64_t threads, ctx;
     struct str backend;

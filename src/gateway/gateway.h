@@ -24,8 +24,9 @@ struct gateway_conf {
     size_t held_bytes_max;
     uint32_t waiting_max, conns_max; /* conns_max: 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
-    struct journal *journal; /* borrowed; where usage is written down; NULL = nowhere */
-    bool serve_unwritten;    /* requests go on when it cannot be; else 503 */
+    struct journal *journal;  /* borrowed; where usage is written down; NULL = nowhere */
+    bool serve_unwritten;     /* requests go on when it cannot be; else 503 */
+    struct jwt_verifier *jwt; /* borrowed until the gateway is gone; NULL: keys alone are taken */
 };
 
 struct gateway; /* opaque */

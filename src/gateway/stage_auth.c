@@ -1,28 +1,25 @@
-/* stage_auth.c: who asks: an API key from the Authorization header, good for this route. An address
- * from which too many wrong keys have come is refused for a while, whatever it shows. */
+/* stage_auth.c: who asks: an API key or a JSON Web Token from the Authorization header, good for
+ * this route. A token that is not known yet is checked by a worker; the body is not read meanwhile.
+ * An address from which too many wrong ones have come is refused for a while, whatever it shows. */
 #include "auth/scope.h"
 #include "base/clock.h"
 #include "gateway/stages.h"
 #include "obs/log.h"
 #include "obs/metric.h"
 
-static enum gw_result auth_refused(struct gw_request *r)
+/* The address counts towards its lock-out when somebody seems to try. */
+static enum gw_result auth_refused(struct gw_request *r, bool suspect)
 {
     char host[ADDR_TEXT_BYTES];
     const struct addr *peer = http_exchange_peer(r->x);
     addr_format_host(peer, host);
     metric_add(metric_get(METRIC_AUTH_FAILURES), 1);
-    log_event(LOG_AUTH_FAIL, log_cstr(LOG_KEY_CLIENT, host), log_cstr(LOG_KEY_REQUEST_ID, r->id));
-    lockout_note(r->gateway->lockout, peer, loop_now_ms(r->gateway->loop));
+    log_event(LOG_AUTH_FAIL, log_cstr(LOG_KEY_CLIENT, host), log_cstr(LOG_KEY_REQUEST_ID, r->id),
+              log_err(&r->err));
+    if (suspect) {
+        lockout_note(r->gateway->lockout, peer, loop_now_ms(r->gateway->loop));
+    }
     return GW_FAIL;
-}
-
-static void auth_take_key(struct gw_request *r, const struct cat_key *k)
-{
-    r->who = k->who;
-    r->project = k->project;
-    r->user = k->user;
-    r->who_limits = &k->limits;
 }
 
 /* It is known who asks: whether that one may ask for this. The model is known later
@@ -44,6 +41,123 @@ static enum gw_result auth_allow(struct gw_request *r)
     return GW_NEXT;
 }
 
+/* ---- keys ---- */
+
+static void auth_take_key(struct gw_request *r, const struct cat_key *k)
+{
+    r->who = k->who;
+    r->project = k->project;
+    r->user = k->user;
+    r->who_limits = &k->limits;
+}
+
+static enum gw_result auth_by_key(struct gw_request *r, struct str token)
+{
+    const struct meta_key *key = NULL;
+    int64_t now_s = clock_wall_s(loop_clock(r->gateway->loop));
+    if (keyring_check(r->cat->keys, token, now_s, &key, &r->err) != RC_OK) {
+        return auth_refused(r, true);
+    }
+    const struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
+    if (k->gone) {
+        keyring_refuse(&r->err);
+        return auth_refused(r, true);
+    }
+    auth_take_key(r, k);
+    catalog_touch(r->gateway->catalog, key->id);
+    return auth_allow(r);
+}
+
+/* ---- tokens ---- */
+
+/* Copies: the cache may let go of it while the request runs. */
+static bool auth_copy(struct gw_request *r, const struct principal *who)
+{
+    const struct str from[] = {who->id,   who->organisation, who->project,
+                               who->user, who->roles,        who->scopes};
+    struct str *const to[] = {&r->who.id,   &r->who.organisation, &r->who.project,
+                              &r->who.user, &r->who.roles,        &r->who.scopes};
+    r->who.kind = who->kind;
+    for (size_t i = 0; i < ARRAY_LEN(from); i++) {
+        *to[i] = arena_str(&r->arena, from[i]);
+        if (to[i]->ptr == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One organisation, whoever names it: the token, the project, the user. False: they differ. */
+static bool auth_organisation(struct gw_request *r)
+{
+    const struct str named[] = {r->project != NULL ? r->project->organisation : STR_NULL,
+                                r->user != NULL ? r->user->organisation : STR_NULL};
+    for (size_t i = 0; i < ARRAY_LEN(named); i++) {
+        if (r->who.organisation.len == 0) {
+            r->who.organisation = named[i];
+        }
+        if (named[i].len > 0 && !str_eq(named[i], r->who.organisation)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum gw_result auth_take_token(struct gw_request *r, const struct principal *who)
+{
+    if (!auth_copy(r, who)) {
+        err_set(&r->err, RC_NOMEM, "Out of memory for a token.");
+        return GW_FAIL;
+    }
+    r->project = map_get(&r->cat->projects, r->who.project);
+    r->user = map_get(&r->cat->users, r->who.user);
+    if (r->who.project.len > 0 && r->project == NULL) {
+        err_set(&r->err, RC_FORBIDDEN, "There is no project `%.*s`, which your token names.",
+                STR(r->who.project));
+        return GW_FAIL;
+    }
+    if (!auth_organisation(r)) {
+        err_set(&r->err, RC_FORBIDDEN, "Your token's project and user are of other organisations.");
+        return GW_FAIL;
+    }
+    cat_grant(r->cat, &r->who);
+    return auth_allow(r);
+}
+
+static enum gw_result auth_token_refused(struct gw_request *r, enum jwt_refusal why)
+{
+    (void)!jwt_refusal_err(why, &r->err);
+    return why == JWT_NO_KEYS ? GW_FAIL : auth_refused(r, jwt_refusal_is_suspect(why));
+}
+
+static void auth_on_token(void *ctx, const struct jwt_identity *id, enum jwt_refusal why)
+{
+    struct gw_request *r = ctx;
+    enum gw_result result = id != NULL ? auth_take_token(r, &id->who) : auth_token_refused(r, why);
+    if (result == GW_NEXT && gw_kind_has_body(r->kind)) {
+        http_exchange_body_resume(r->x);
+    }
+    stages_resume(r, result);
+}
+
+static enum gw_result auth_by_token(struct gw_request *r, struct str token)
+{
+    struct jwt_verifier *v = r->gateway->conf.jwt;
+    const struct jwt_identity *id = jwt_verifier_known(v, token);
+    if (id != NULL) {
+        return auth_take_token(r, &id->who);
+    }
+    return jwt_verifier_check(v, token, &r->jwt_wait, auth_on_token, r, &r->err) == RC_OK ? GW_WAIT
+                                                                                          : GW_FAIL;
+}
+
+void stage_auth_abandon(struct gw_request *r)
+{
+    jwt_verifier_cancel(&r->jwt_wait);
+}
+
+/* ---- the stage ---- */
+
 enum gw_result stage_auth(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
@@ -56,23 +170,12 @@ enum gw_result stage_auth(struct gw_request *r)
         return GW_FAIL;
     }
     struct str token = key_from_bearer(http_head_value(head, STR_LIT("authorization")));
-    const struct meta_key *key = NULL;
     if (token.len == 0) {
         err_set(&r->err, RC_UNAUTHENTICATED,
                 "You didn't provide an API key. Provide it in an Authorization header with "
                 "Bearer auth (Authorization: Bearer YOUR_KEY).");
-        return auth_refused(r);
+        return auth_refused(r, true);
     }
-    int64_t now_s = clock_wall_s(loop_clock(g->loop));
-    if (keyring_check(r->cat->keys, token, now_s, &key, &r->err) != RC_OK) {
-        return auth_refused(r);
-    }
-    const struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
-    if (k->gone) {
-        keyring_refuse(&r->err);
-        return auth_refused(r);
-    }
-    auth_take_key(r, k);
-    catalog_touch(g->catalog, key->id);
-    return auth_allow(r);
+    bool key = g->conf.jwt == NULL || str_starts(token, STR_LIT("sk-"));
+    return key ? auth_by_key(r, token) : auth_by_token(r, token);
 }

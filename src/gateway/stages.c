@@ -29,6 +29,7 @@ static uint64_t stages_now(const struct gw_request *r)
 static void stages_fail(struct gw_request *r)
 {
     ASSERT(r->err.code != RC_OK);
+    stage_auth_abandon(r);
     stage_proxy_abandon(r);
     if (r->x != NULL && !r->ended) {
         r->failed = true;
@@ -136,6 +137,7 @@ static void stages_on_close(void *ctx, enum rc rc)
     struct gw_request *r = ctx;
     stage_usage(r, rc);
     r->x = NULL;
+    stage_auth_abandon(r);
     stage_proxy_abandon(r);
     stages_release(r);
 }
@@ -212,8 +214,11 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     stages_read_trace(r, head);
     /* Who asks is settled from the head alone; a refused client's body is never kept. */
     enum gw_result result = stage_auth(r);
-    bool wants_body = result == GW_NEXT && gw_kind_has_body(kind);
+    bool wants_body = (result == GW_NEXT || result == GW_WAIT) && gw_kind_has_body(kind);
     http_exchange_accept(x, wants_body ? HTTP_BODY_STREAM : HTTP_BODY_DROP, GATEWAY_BODY_BYTES_MAX,
                          &events, r);
+    if (result == GW_WAIT && wants_body) {
+        http_exchange_body_pause(x);
+    }
     stages_walk(r, result);
 }

@@ -15,8 +15,8 @@
 
 #include "api/link.h"
 #include "api/types.h"
+#include "auth/jwt_verifier.h"
 #include "auth/policy.h"
-#include "auth/principal.h"
 #include "base/list.h"
 #include "base/rng.h"
 #include "gateway/backend.h"
@@ -88,6 +88,7 @@ struct gw_request {
     const struct cat_project *project; /* who's, in `cat`; NULL = none */
     const struct cat_user *user;
     const struct cat_limits *who_limits; /* of the key itself; NULL = none */
+    struct jwt_wait jwt_wait;            /* while its token is checked */
 
     /* parse */
     struct arena arena;
@@ -175,6 +176,8 @@ RC stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err
 void stages_unhold(struct gw_request *r, struct buf *b);
 
 enum gw_result stage_auth(struct gw_request *r);
+/* The request is over: nothing waits for its token any more. */
+void stage_auth_abandon(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
 enum gw_result stage_limit(struct gw_request *r);
 /* Gives back what was set aside, less what was used. */

@@ -63,6 +63,10 @@
       "Requests that were served without a usage record, since the disk was full.")                \
     X(AUTH_FAILURES, "bud_auth_failures_total", COUNTER, "", NONE,                                 \
       "Requests refused for a missing or wrong key.")                                              \
+    X(JWT_TOKENS, "bud_jwt_tokens_total", COUNTER, "result", NONE,                                 \
+      "JSON Web Tokens by what came of them: cached, verified, or why they were refused.")         \
+    X(JWKS_FETCHES, "bud_jwks_fetches_total", COUNTER, "result", NONE,                             \
+      "Requests for the keys of token issuers: ok or failed.")                                     \
     X(LOG_DROPPED, "bud_log_lines_dropped_total", COUNTER, "", NONE,                               \
       "Log lines not written: over an event's rate, or the reader was too slow.")                  \
     X(SERIES_REFUSED, "bud_metric_series_refused_total", COUNTER, "", NONE,                        \
@@ -108,6 +112,8 @@
     X(AUTH_FAIL, WARN, "auth", "auth-fail", 10, "key refused")                                     \
     X(KEY_CREATED, INFO, "auth", "key-created", 10, "key created")                                 \
     X(AUDIT, INFO, "audit", "audit", 0, "administrative act")                                      \
+    X(JWKS, INFO, "auth", "jwks", 10, "an issuer has other keys")                                  \
+    X(JWKS_FAIL, WARN, "auth", "jwks-fail", 10, "the keys of an issuer cannot be had")             \
     X(STORE_OPEN, INFO, "stores", "store-open", 0, "store opened")                                 \
     X(STORE_FAIL, ERROR, "stores", "store-fail", 10, "store failed")                               \
     X(USAGE_FAIL, ERROR, "stores", "usage-fail", 5, "usage cannot be written down")                \

@@ -13,12 +13,8 @@ static const struct args_row cmd_key_options[] = {
     {"--name", 'n', "NAME", "what the key is for, for people"},
     {"--project", 'p', "NAME", "the project it belongs to"},
     {"--user", 'u', "NAME", "the user it belongs to"},
-    {"--scope", 's', "SCOPE",
-     "chat, completions, embeddings, rerank, models, model:PATTERN; may be "
-     "repeated (default: all)"},
-    {"--limit", 'l', "NAME=N",
-     "requests_per_minute, tokens_per_minute, tokens_per_day, concurrent, "
-     "money_per_month; may be repeated"},
+    {"--scope", 's', "SCOPE", "what it may do, as below; may be repeated (default: all)"},
+    {"--limit", 'l', "NAME=N", "how much it may use, as below; may be repeated"},
     {"--expires", 'e', "TIME", "in so long: 90d, 12h, 30m"},
     {"--overlap", 0, "TIME", "rotate: how long the old key stays valid (default 24h)"},
     {"--json", 0, NULL, "print JSON"},
@@ -297,7 +293,10 @@ const struct command cmd_key = {
     .line = "Make, list and end API keys",
     .help =
         "A key is shown once, when it is made; the store keeps a keyed hash. Ids are those that\n"
-        "'bud key ls' prints. A running server sees changes within a second.\n",
+        "'bud key ls' prints. A running server sees changes within a second.\n"
+        "\n"
+        "Scopes: chat, completions, embeddings, rerank, models, model:PATTERN. Limits:\n"
+        "requests_per_minute, tokens_per_minute, tokens_per_day, concurrent, money_per_month.\n",
     .options = cmd_key_options,
     .n_words_min = 1,
     .n_words_max = 2,

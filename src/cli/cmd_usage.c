@@ -12,8 +12,7 @@
 enum { USAGE_TEXT_BYTES = 64 << 20 };
 
 static const struct args_row cmd_usage_options[] = {
-    {"--by", 'b', "NAMES",
-     "groups, with commas: day, key, user, project, model, upstream, status (default: model)"},
+    {"--by", 'b', "NAMES", "day, key, user, project, model, upstream, status (default: model)"},
     {"--from", 0, "DAY", "as 2026-11-23, or seconds since 1970"},
     {"--to", 0, "DAY", "that day included"},
     {"--key", 'k', "ID", "of one key only"},

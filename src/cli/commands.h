@@ -24,7 +24,7 @@ const struct command *commands_find(const char *name);
 
 /* One row each, defined in the file that implements it. */
 extern const struct command cmd_run, cmd_chat, cmd_serve, cmd_gateway, cmd_key, cmd_usage,
-    cmd_config, cmd_server, cmd_ls, cmd_show, cmd_quantize, cmd_tokenize, cmd_template, cmd_embed,
-    cmd_bench, cmd_load, cmd_doctor, cmd_completion, cmd_version;
+    cmd_explain, cmd_config, cmd_server, cmd_ls, cmd_show, cmd_quantize, cmd_tokenize, cmd_template,
+    cmd_embed, cmd_bench, cmd_load, cmd_doctor, cmd_completion, cmd_version;
 
 #endif

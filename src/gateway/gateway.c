@@ -161,6 +161,11 @@ bool gateway_is_ready(const struct gateway *g)
     return !g->draining && gw_backends_any_ready(&g->backends);
 }
 
+bool gateway_explain(const struct gateway *g, struct str id, struct buf *out)
+{
+    return explain_find(g->explain, id, out);
+}
+
 /* ---- what was used before this process began ---- */
 
 static const struct {
@@ -253,6 +258,7 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->retry_budget = 5 * GATEWAY_RETRIES_MAX;
     limiter_create(&g->limiter, rng_u64(&g->rng));
     lockout_create(&g->lockout, rng_u64(&g->rng));
+    explain_create(&g->explain);
     gw_backends_init(&g->backends, l, gateway_on_well, g);
     loop_timer_init(&g->line_timer, l, stage_route_on_line, g);
     enum rc rc = gateway_open(g, bound, err);
@@ -278,6 +284,7 @@ void gateway_settle(struct gateway *g)
         arena_deinit(&g->scratch);
         limiter_destroy(g->limiter);
         lockout_destroy(g->lockout);
+        explain_destroy(g->explain);
         mem_free(g);
     }
 }

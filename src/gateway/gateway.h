@@ -42,6 +42,9 @@ void gateway_set_ready(struct gateway *g, bool ready);
 bool gateway_is_ready(const struct gateway *g);
 /* Counts what the store says was used of the running day and month. Before loop_run. Blocks. */
 RC gateway_load_usage(struct gateway *g, struct meta *m, struct err *err);
+/* Why a request went as it did, as a JSON object: by its x-request-id, or its record's id. False
+ * when it is not in memory any more, or was not this process's: ask meta_decision_find then. */
+bool gateway_explain(const struct gateway *g, struct str id, struct buf *out);
 /* Finishes live requests, takes no new ones; on_drained once. Not called twice. */
 void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *ctx), void *ctx);
 /* NULL is allowed. */

@@ -134,8 +134,12 @@ enum gw_result stage_limit(struct gw_request *r)
     struct limit_ask ask = {
         .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};
     bool counted = limit_is_counted(r);
-    if (!limit_reserve(r->gateway->limiter, r->subjects, r->n_subjects, &ask, limit_now(r),
-                       &r->ticket, &res)) {
+    bool granted = limit_reserve(r->gateway->limiter, r->subjects, r->n_subjects, &ask,
+                                 limit_now(r), &r->ticket, &res);
+    r->why.limited = true;
+    r->why.limit = res;
+    r->why.asked_output_tokens = ask.output_tokens;
+    if (!granted) {
         return limit_refused(r, &res);
     }
     if (counted) {

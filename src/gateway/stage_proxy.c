@@ -286,6 +286,7 @@ static bool proxy_may_retry(struct gateway *g)
 /* The attempt broke: once more, or an error in the shape the client can still take. */
 static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, const char *what)
 {
+    explain_try_end(r, what);
     log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, r->id), log_cstr(LOG_KEY_ERROR, what),
               log_u64("attempt", r->n_attempts));
     bool again = false;
@@ -397,6 +398,7 @@ static void proxy_on_end(void *ctx, const struct http_call_result *result)
 {
     struct gw_request *r = ctx;
     r->call = NULL;
+    explain_try_end(r, result->rc != RC_OK && !r->saw_done ? result->what : NULL);
     stage_route_finish(r, proxy_went(r, result));
     if (r->x != NULL && !r->ended) {
         bool streamed = r->upstream_is_stream && (result->rc == RC_OK || r->saw_done);
@@ -444,6 +446,8 @@ enum gw_result stage_proxy(struct gw_request *r)
         .first_byte_ms = r->upstream->first_byte_ms,
     };
     r->n_attempts++;
+    explain_try_begin(r);
+    r->upstream_status = 0;
     r->upstream_is_stream = r->saw_done = r->saw_error = r->paused = false;
     stages_unhold(r, &r->reply);
     sse_deinit(&r->sse);

@@ -95,9 +95,13 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
     while (c.n > 0) {
         uint32_t i = balance_of((enum cat_balance)m->balance)->pick(c.servers, c.n, &ask);
         ASSERT(i < c.n);
+        uint32_t outstanding = c.servers[i].outstanding;
         if (route_begin(r, c.upstreams[i], c.backends[i])) {
             r->model_row = m;
             r->version = v;
+            r->why.n_well = c.n;
+            r->why.n_servers = v->n_targets;
+            r->why.outstanding = outstanding;
             return true;
         }
         route_leave_out(&c, i);
@@ -128,15 +132,18 @@ static bool route_try_model(struct gw_request *r, const struct cat_model *m, boo
 {
     const struct cat_version *versions = m->versions.at;
     if (m == r->wanted && r->pinned != NULL) {
+        r->why.version = EXPLAIN_VERSION_ASKED;
         return route_try_version(r, m, r->pinned, other);
     }
     const struct cat_version *first = route_version(r, m);
+    r->why.version = m->versions.n > 1 ? EXPLAIN_VERSION_WEIGHT : EXPLAIN_VERSION_ONLY;
     if (route_try_version(r, m, first, other)) {
         return true;
     }
     for (uint32_t i = 0; i < m->versions.n; i++) {
         bool another = &versions[i] != first && versions[i].weight > 0;
         if (another && route_try_version(r, m, &versions[i], other)) {
+            r->why.version = EXPLAIN_VERSION_OTHER;
             return true;
         }
     }
@@ -152,9 +159,11 @@ static bool route_try(struct gw_request *r, bool other)
     for (uint32_t i = 0; i < wanted->fallback.n; i++) {
         if (route_try_model(r, wanted->next[i], other)) {
             metric_add(metric_get(METRIC_FALLBACKS), 1);
+            r->why.version = EXPLAIN_VERSION_FALLBACK;
             return true;
         }
     }
+    r->why.version = EXPLAIN_VERSION_NONE;
     return false;
 }
 

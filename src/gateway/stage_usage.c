@@ -157,6 +157,7 @@ void stage_usage(struct gw_request *r, enum rc how)
     metric_add(metric_status(status), 1);
     metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
     usage_count_metrics(r);
+    explain_put(r, status);
     char host[ADDR_TEXT_BYTES];
     log_event(
         LOG_ACCESS, log_cstr(LOG_KEY_REQUEST_ID, r->id),

@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/rng.h"
 #include "gateway/backend.h"
+#include "gateway/explain.h"
 #include "gateway/gateway.h"
 #include "gateway/limit.h"
 #include "gateway/lockout.h"
@@ -117,6 +118,7 @@ struct gw_request {
     bool has_counts, estimated;   /* the server told counts; it never did */
     uint32_t n_events;            /* of its stream, for who has to estimate */
     int64_t cost_nano;            /* once settled */
+    struct gw_why why;            /* how it went, for explain.h */
 
     /* route */
     struct list_node waiting;          /* on gateway.waiting while no server can take it */
@@ -252,6 +254,7 @@ struct gateway {
     struct catalog *catalog;
     struct limiter *limiter;
     struct lockout *lockout;
+    struct explain *explain;
     struct backends backends;
     struct http_server *http;
     struct list waiting;          /* requests that no server can take, oldest first */

@@ -145,6 +145,40 @@ def test_records_hold_what_was_used_and_paid(tmp_path):
     up.shutdown()
 
 
+def test_explain_says_why(tmp_path):
+    up = Upstream()
+    with start(tmp_path, up, "bud") as front:
+        limited = json.loads(bud("key", "create", "--json", "--limit", "requests_per_minute=1",
+                                 home=front.home).stdout)
+        assert post(front, True, 3, "fine").status == 200
+        owner, front.key = front.key, limited["key"]
+        assert eventually(lambda: post(front, False, 2, "first").status == 200)
+        assert post(front, False, 2, "refused").status == 429
+        front.key = owner
+        assert post(front, False, 2, "unknown@v9").status == 200  # not a well-formed id: another is made
+        assert front.request("POST", "/v1/completions", {"model": "slow@v9", "prompt": "x"},
+                             ["x-request-id: absent"]).status == 404
+
+        def why(request_id):
+            run = bud("explain", request_id, "--json", home=front.home)
+            return json.loads(run.stdout) if run.returncode == 0 else None
+        fine = eventually(lambda: why("fine"))
+        assert fine["model"] == {"asked": "slow", "used": "slow", "version": "v1", "why": "the only version"}
+        assert fine["server"]["name"] == "far" and fine["server"]["well"] == 1
+        assert [t["http_status"] for t in fine["server"]["tried"]] == [200]
+        assert fine["usage"]["output_tokens"] == 3 and fine["ms"]["total"] >= fine["ms"]["first_event"] > 0
+        refused = eventually(lambda: why("refused"))
+        assert refused["http_status"] == 429 and refused["error"] == "rate_limit_exceeded"
+        assert refused["limits"]["refused"]["by"] == "key:" + limited["id"]
+        assert refused["limits"]["refused"]["limit"] == "requests_per_minute"
+        assert refused["server"]["tried"] == []
+        assert eventually(lambda: why("absent"))["http_status"] == 404
+        assert why("unknown@v9") is None
+        text = bud("explain", "refused", home=front.home).stdout
+        assert "refused by key:" in text and "requests_per_minute is 1, left 0" in text
+    up.shutdown()
+
+
 def test_strangers_that_tell_no_usage_are_estimated(tmp_path):
     up = Upstream(counts=False)
     with start(tmp_path, up, "openai") as front:

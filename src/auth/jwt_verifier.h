@@ -29,7 +29,7 @@ struct jwt_verifier_conf {
 /* Reads key files; fetching begins. */
 RC jwt_verifier_create(struct jwt_verifier **out, struct loop *l,
                        const struct jwt_verifier_conf *conf, struct err *err);
-/* No request waits any more. Checks under way end by themselves. NULL is allowed. */
+/* Who waits is told nothing any more; checks under way end by themselves. NULL is allowed. */
 void jwt_verifier_destroy(struct jwt_verifier *v);
 
 /* `id` is NULL when `why` is not JWT_OK, else it lives during the call. */

@@ -4,6 +4,7 @@
 
 #include "10_module/gateway/fake.h"
 
+#include "auth/jwt_verifier.h"
 #include "gateway/gateway.h"
 #include "net/loop.h"
 
@@ -26,6 +27,8 @@ struct rig {
     const char *store;                     /* a file; NULL = in memory */
     const struct meta_object *objects;     /* of the catalogue */
     uint32_t n_objects;
+    const struct conf_list *issuers; /* of tokens; set before rig_open_more; NULL = none */
+    struct jwt_verifier *jwt;
     char key[KEY_TEXT_BYTES], key_id[META_KEY_ID_BYTES];
     char auth[128]; /* a header line */
     struct str model;
@@ -92,6 +95,11 @@ static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
     assert_int_equal(addr_parse(&conf.listen, STR_LIT("127.0.0.1:0"), NULL), RC_OK);
     assert_int_equal(loop_create(&r->loop, clock_system(), NULL), RC_OK);
     rig_open_keys(r);
+    if (r->issuers != NULL) {
+        struct jwt_verifier_conf jwt = {.issuers = r->issuers};
+        assert_int_equal(jwt_verifier_create(&r->jwt, r->loop, &jwt, &err), RC_OK);
+        conf.jwt = r->jwt;
+    }
     assert_int_equal(gateway_create(&r->gateway, r->loop, &conf, r->catalog, &r->addr, &err),
                      RC_OK);
     gateway_set_ready(r->gateway, true);
@@ -109,6 +117,7 @@ static inline void rig_close(struct rig *r)
     loop_stop(r->loop);
     thread_join(&r->thread);
     gateway_destroy(r->gateway);
+    jwt_verifier_destroy(r->jwt);
     catalog_destroy(r->catalog);
     loop_destroy(r->loop);
     atomic_store(&r->fake.stopping, true);

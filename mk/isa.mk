@@ -11,7 +11,7 @@ ISA_FILES_avx2     := $(ISA_SRC)
 ISA_FLAGS_avx2vnni := $(ISA_FLAGS_avx2) -mavxvnni
 ISA_FILES_avx2vnni := $(filter %/panel_32.c %/panel_k.c,$(ISA_SRC))
 ISA_FLAGS_avx512   := $(ISA_FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-ISA_FILES_avx512   := $(ISA_512) $(filter %/panel_float.c,$(ISA_SRC))
+ISA_FILES_avx512   := $(ISA_512) $(filter %/panel_float.c %/attend.c,$(ISA_SRC))
 ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
 ISA_FILES_avx512bf16 := src/engine/cpu/kernels/panel_bf16.c
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)

@@ -6,20 +6,19 @@
  *
  * Arithmetic, the same for a row whatever rows it shares a call with (and so the same bits for one
  * token or many, any chunking, batch, grouping and number of threads):
- *     page of 32 keys:  s = Σ q k in the order of channels; p = 2^(s - max), online softmax
- * (Milakov and Gimelshein 2018); acc = fmaf(p, v, acc) in the order of positions span of
- * ATTEND_SPAN_PAGES pages: starts from nothing; folded into the row's total in order. Scores are in
- * units of log2: q is multiplied by scale * log2(e) once. Keys outside a row's view have p = 0.
- * With Q8 pages, q and the p of a page are rounded to 16 bits and the sums are exact integers; with
- * BF16 pages q and p are rounded to BF16 where the machine multiplies those (avx512bf16) and are
- * floats elsewhere.
+ *     page of 32 keys: s = Σ q k in the order of channels, p = 2^(s - max) by online softmax
+ *         (Milakov and Gimelshein 2018), acc = fmaf(p, v, acc) in the order of positions;
+ *     span of ATTEND_SPAN_PAGES pages: starts from nothing, is folded into the row's total in
+ * order. Scores are in units of log2: q is multiplied by scale * log2(e) once. Keys outside a row's
+ * view have p = 0. With Q8 pages, q and the p of a page are rounded to 16 bits and the sums are
+ * exact integers; with the other types q, p and all sums are floats.
  *
  * The keys and values of one head in a page ("block"), d = head size rounded up to 16:
  *     K: 2 panels of 16 positions, each [d][16]      V: d / 16 panels of 16 channels, each [32][16]
  * BF16 and Q8 keep pairs of rows together: [d / 2][16][2] and [16][16][2]. Q8 is followed by the
  * scales of K [32] and V [32]: float, max |x| / 127 of the position's head. What is stored is
- * finite: larger values become the type's largest (F32: HALF an F32's range is kept), NaN the
- * least, so that a value which no row sees (p = 0) adds nothing. */
+ * finite (at most 2^127 or the type's largest; NaN becomes the least), so that a value which no row
+ * sees (p = 0) adds nothing. */
 #ifndef ENGINE_CPU_ATTEND_H
 #define ENGINE_CPU_ATTEND_H
 

@@ -36,6 +36,7 @@ KERN_GEMM_FLOAT(avx2)
 KERN_GEMM_INT(avx2vnni)
 KERN_GEMM_INT(avx512)
 KERN_GEMM_FLOAT(avx512)
+extern const struct kern_attend_table kern_attend_avx512;
 extern const struct kern_gemm_table kern_gemm_bf16_avx512bf16;
 
 static bool kernels_run_avx512bf16(const struct cpu_features *f)
@@ -71,7 +72,7 @@ static const struct kernels_row kernels_rows[] = {
     {kernels_run_avx512bf16,
      true,
      {.isa = "avx512bf16",
-      .attend = &kern_attend_avx2,
+      .attend = &kern_attend_avx512,
       .floats = &kern_floats_avx2,
       .gemm_32 = &kern_gemm_32_avx512,
       .gemm_k = &kern_gemm_k_avx512,
@@ -80,7 +81,7 @@ static const struct kernels_row kernels_rows[] = {
     {kernels_run_avx512,
      false,
      {.isa = "avx512",
-      .attend = &kern_attend_avx2,
+      .attend = &kern_attend_avx512,
       .floats = &kern_floats_avx2,
       .gemm_32 = &kern_gemm_32_avx512,
       .gemm_k = &kern_gemm_k_avx512,

@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -11,7 +12,7 @@
 #include "engine/cpu/kernels.h"
 #include "engine/tensor/half.h"
 
-static const char *const isas[] = {"generic", "avx2", "avx2vnni", "avx512", "avx512bf16"};
+static const char *const isas[] = {"generic", "avx2", "avx2vnni", "avx512"};
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0};
 
 enum { PAGES = 5, KEYS = PAGES * KV_PAGE_TOKENS, ROWS = 40 };
@@ -199,12 +200,9 @@ static void exact(const struct scene *s, uint32_t row, const float *sink, double
 
 /* ---- tests ---- */
 
-/* Of values at most 1: floats round, q8 has q and p in 16 bits, native BF16 has them in 8. */
-static double tolerance(const char *isa, enum dtype t)
+/* Of values at most 1: floats round, q8 has q and p in 16 bits. */
+static double tolerance(enum dtype t)
 {
-    if (t == DTYPE_BF16 && strcmp(isa, "avx512bf16") == 0) {
-        return 2e-2;
-    }
     return t == DTYPE_Q8_0 ? 2e-4 : 4e-6;
 }
 
@@ -222,9 +220,9 @@ static void check_scene(const char *isa, enum dtype type, uint32_t d, struct rng
         exact(&s, i, use, want);
         for (uint32_t c = 0; c < d; c++) {
             double miss = fabs((double)all[(size_t)i * d + c] - want[c]);
-            if (!(miss <= tolerance(isa, type))) {
-                print_error("%s type %d d %u row %u: off by %g\n", isa, type, d, i, miss);
-                fail();
+            if (!(miss <= tolerance(type))) {
+                print_message("%s type %d d %u row %u: off by %g\n", isa, type, d, i, miss);
+                assert_true(false);
             }
         }
     }
@@ -244,6 +242,7 @@ static void rows_are_near_the_formula_and_alone_the_same(void **state)
 {
     (void)state;
     static const uint32_t sizes[] = {1, 7, 16, 20, 32, 64, 80, 96, 128, 255, 256};
+    bool quick = getenv("BUD_QUICK") != NULL;
     struct rng r;
     rng_init(&r, 11);
     for (size_t i = 0; i < ARRAY_LEN(isas); i++) {
@@ -251,8 +250,12 @@ static void rows_are_near_the_formula_and_alone_the_same(void **state)
             print_message("this machine has no %s\n", isas[i]);
             continue;
         }
+        if (quick && i + 1 < ARRAY_LEN(isas)) {
+            continue;
+        }
         for (size_t t = 0; t < ARRAY_LEN(types); t++) {
-            for (size_t d = 0; d < ARRAY_LEN(sizes); d++) {
+            /* BUD_QUICK: under an emulator, the last set and every third size do. */
+            for (size_t d = 0; d < ARRAY_LEN(sizes); d += quick ? 3 : 1) {
                 check_scene(isas[i], types[t], sizes[d], &r);
             }
         }
@@ -295,7 +298,7 @@ static void layouts_are_known_for_the_four_types(void **state)
 {
     (void)state;
     struct attend_layout l;
-    assert_false(attend_layout_init(&l, DTYPE_Q4_0, 64));
+    assert_true(!attend_layout_init(&l, DTYPE_Q4_0, 64));
     assert_true(attend_layout_init(&l, DTYPE_F16, 64));
     assert_int_equal(l.block_bytes, 2 * 32 * 64 * 2);
     assert_true(attend_layout_init(&l, DTYPE_Q8_0, 65));

@@ -22,20 +22,6 @@ KERN_INLINE enum panel_kind kind_of(enum dtype type)
 
 /* ---- narrow numbers ---- */
 
-/* To nearest, ties to even; finite stays finite below BF16's largest. */
-KERN_INLINE uint16_t bf16_of(float x)
-{
-    uint32_t bits = half_f32_bits(x);
-    return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-
-static void narrow_bf16(const float *in, int16_t *out, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        out[i] = (int16_t)bf16_of(in[i]);
-    }
-}
-
 /* n (a multiple of 16) numbers to 16-bit integers; returns what one of them is worth. */
 KERN_INLINE float narrow_int(const float *in, int16_t *out, uint32_t n, float largest)
 {
@@ -93,8 +79,6 @@ static void begin(const struct attend_layout *l, struct attend_rows *r, float sc
         int16_t *narrow = r->narrow_q + (size_t)i * l->d_pad;
         if (kind == PANEL_Q8) {
             r->q_scale[i] = narrow_int(q, narrow, l->d_pad, q_largest(l->d_pad));
-        } else if (panel_narrow(kind)) {
-            narrow_bf16(q, narrow, l->d_pad);
         }
         reset_row(l, r, i);
         clear(l, r->total + i * attend_total_floats(l));
@@ -190,8 +174,6 @@ KERN_INLINE void soften(const struct attend_layout *l, struct attend_rows *r, ui
     }
     if (kind == PANEL_Q8) {
         r->p_scale[i] = narrow_int(p, narrow, KV_PAGE_TOKENS, 32767.0f);
-    } else if (panel_narrow(kind)) {
-        narrow_bf16(p, narrow, KV_PAGE_TOKENS);
     }
 }
 
@@ -428,37 +410,80 @@ static void finish(const struct attend_layout *l, const float *total, const floa
 
 /* ---- store ---- */
 
-/* The item at column `col`, row k of panels that have n_k rows. */
-KERN_INLINE size_t panel_item(enum panel_kind kind, size_t n_k, size_t col, size_t k)
+/* Sixteen channels of a position as a page keeps them. */
+union items {
+    float f32[ATTEND_PANEL];
+    uint16_t half[ATTEND_PANEL];
+    int8_t code[ATTEND_PANEL];
+};
+
+/* x times `up` (Q8 alone). NaN becomes the least: the second operand of a maximum wins. */
+KERN_INLINE void make_items(enum panel_kind kind, const float *x, float up, union items *out)
 {
-    size_t panel = col / ATTEND_PANEL * ATTEND_PANEL * n_k;
-    size_t lane = col % ATTEND_PANEL;
-    if (kind == PANEL_F32 || kind == PANEL_F16) {
-        return panel + k * ATTEND_PANEL + lane;
+    const wide most = wide_all(kind == PANEL_Q8 ? 127.0f : kind == PANEL_F16 ? HALF_MAX : 0x1p127f);
+    for (int i = 0; i < ATTEND_PANEL; i += WIDE) {
+        wide v = wide_load(x + i);
+        v = kind == PANEL_Q8 ? v * wide_all(up) : v;
+        v = wide_min(wide_max(v, -most), most);
+        if (kind == PANEL_F32) {
+            wide_store(out->f32 + i, v);
+        } else if (kind == PANEL_F16) {
+            wide_store_f16(out->half + i, v);
+        } else if (kind == PANEL_BF16) {
+            wide_store_bf16(out->half + i, v);
+        } else {
+            int16_t whole[WIDE];
+            wide_store_i16(whole, v);
+            for (int j = 0; j < WIDE; j++) {
+                out->code[i + j] = (int8_t)whole[j];
+            }
+        }
     }
-    return panel + (k / 2 * ATTEND_PANEL + lane) * 2 + k % 2;
 }
 
-KERN_INLINE void store_item(enum panel_kind kind, unsigned char *to, size_t i, float x, float up)
+/* Item i to its place n items after `to`. */
+KERN_INLINE void put_item(enum panel_kind kind, unsigned char *to, size_t n, const union items *x,
+                          uint32_t i)
 {
-    uint16_t half;
-    switch (kind) {
-    case PANEL_F32:
-        x = MIN(MAX(x, -0x1p127f), 0x1p127f);
-        memcpy(to + 4 * i, &x, sizeof(x));
-        break;
-    case PANEL_F16:
-        half = half_from_f32(MIN(MAX(x, -HALF_MAX), HALF_MAX));
-        memcpy(to + 2 * i, &half, sizeof(half));
-        break;
-    case PANEL_BF16:
-        half = bf16_of(MIN(MAX(x, -0x1p127f), 0x1p127f));
-        memcpy(to + 2 * i, &half, sizeof(half));
-        break;
-    case PANEL_Q8:
-        x = MIN(MAX(x * up, -127.0f), 127.0f);
-        ((int8_t *)to)[i] = (int8_t)lrintf(x);
-        break;
+    if (kind == PANEL_F32) {
+        memcpy(to + 4 * n, &x->f32[i], sizeof(x->f32[i]));
+    } else if (kind == PANEL_Q8) {
+        memcpy(to + n, &x->code[i], sizeof(x->code[i]));
+    } else {
+        memcpy(to + 2 * n, &x->half[i], sizeof(x->half[i]));
+    }
+}
+
+/* Keys of channels [c, c + n) into column `slot`. */
+KERN_INLINE void put_keys(enum panel_kind kind, unsigned char *k, uint32_t d_pad, uint32_t slot,
+                          uint32_t c, uint32_t n, const union items *x)
+{
+    size_t at = (size_t)slot / ATTEND_PANEL * ATTEND_PANEL * d_pad;
+    size_t lane = slot % ATTEND_PANEL;
+    bool pairs = kind == PANEL_BF16 || kind == PANEL_Q8;
+    for (uint32_t i = 0; i < n; i++) {
+        size_t row = c + i;
+        size_t in =
+            pairs ? (row / 2 * ATTEND_PANEL + lane) * 2 + row % 2 : row * ATTEND_PANEL + lane;
+        put_item(kind, k, at + in, x, i);
+    }
+}
+
+/* Values of the 16 channels from c on into row `slot`. */
+KERN_INLINE void put_values(enum panel_kind kind, unsigned char *v, uint32_t slot, uint32_t c,
+                            const union items *x)
+{
+    size_t at = (size_t)c * KV_PAGE_TOKENS;
+    if (kind == PANEL_F32) {
+        memcpy(v + 4 * (at + (size_t)slot * ATTEND_PANEL), x->f32, sizeof(x->f32));
+        return;
+    }
+    if (kind == PANEL_F16) {
+        memcpy(v + 2 * (at + (size_t)slot * ATTEND_PANEL), x->half, sizeof(x->half));
+        return;
+    }
+    for (uint32_t i = 0; i < ATTEND_PANEL; i++) {
+        put_item(kind, v, at + (slot / 2 * ATTEND_PANEL + i) * 2 + slot % 2, x, i);
     }
 }
 
@@ -476,20 +501,28 @@ static float largest(const float *x, uint32_t n)
 KERN_INLINE void store_kind(enum panel_kind kind, const struct attend_layout *l,
                             unsigned char *block, uint32_t slot, const float *k, const float *v)
 {
+    const float *rows[2] = {k, v};
     float up[2] = {0, 0};
-    if (kind == PANEL_Q8) {
-        float top[2] = {largest(k, l->d_head), largest(v, l->d_head)};
-        for (int i = 0; i < 2; i++) {
-            float d = top[i] / 127.0f;
-            up[i] = top[i] > 0x1p-100f ? 127.0f / top[i] : 0.0f;
-            size_t at = (i == 0 ? l->k_scales_at : l->v_scales_at) + slot * sizeof(d);
-            memcpy(block + at, &d, sizeof(d));
-        }
+    for (int i = 0; i < 2 && kind == PANEL_Q8; i++) {
+        float top = largest(rows[i], l->d_head);
+        float d = top / 127.0f;
+        up[i] = top > 0x1p-100f ? 127.0f / top : 0.0f;
+        size_t at = (i == 0 ? l->k_scales_at : l->v_scales_at) + slot * sizeof(d);
+        memcpy(block + at, &d, sizeof(d));
     }
-    for (uint32_t c = 0; c < l->d_head; c++) {
-        store_item(kind, block, panel_item(kind, l->d_pad, slot, c), k[c], up[0]);
-        size_t at = panel_item(kind, KV_PAGE_TOKENS, c, slot);
-        store_item(kind, block + l->v_at, at, v[c], up[1]);
+    for (uint32_t c = 0; c < l->d_head; c += ATTEND_PANEL) {
+        uint32_t n = MIN(l->d_head - c, (uint32_t)ATTEND_PANEL);
+        for (int i = 0; i < 2; i++) {
+            float part[ATTEND_PANEL] = {0};
+            union items x;
+            memcpy(part, rows[i] + c, n * sizeof(float));
+            make_items(kind, n < ATTEND_PANEL ? part : rows[i] + c, up[i], &x);
+            if (i == 0) {
+                put_keys(kind, block, l->d_pad, slot, c, n, &x);
+            } else {
+                put_values(kind, block + l->v_at, slot, c, &x);
+            }
+        }
     }
 }
 

@@ -12,13 +12,6 @@
 
 enum panel_kind { PANEL_F32, PANEL_F16, PANEL_BF16, PANEL_Q8 };
 
-/* Whether BF16 is multiplied as BF16, two at a time. */
-#if defined(__AVX512BF16__)
-enum { PANEL_NATIVE_BF16 = 1 };
-#else
-enum { PANEL_NATIVE_BF16 = 0 };
-#endif
-
 /* Rows that one pass keeps in registers; up to PANEL_PAIR_ROWS take two panels at once. */
 #if defined(__AVX512F__)
 enum { PANEL_ROWS = 8, PANEL_PAIR_ROWS = 8 };
@@ -43,7 +36,7 @@ struct panel_call {
 
 KERN_INLINE bool panel_narrow(enum panel_kind kind)
 {
-    return kind == PANEL_Q8 || (kind == PANEL_BF16 && PANEL_NATIVE_BF16);
+    return kind == PANEL_Q8;
 }
 
 /* What is done with the sums: scores replace c (Q8: as bits of int32), values add to it. */
@@ -67,9 +60,6 @@ KERN_INLINE wide panel_load(enum panel_kind kind, const unsigned char *at, int v
     if (kind == PANEL_BF16) {
         wide_int both;
         memcpy(&both, at + 4 * WIDE * (size_t)v, sizeof(both));
-        if (PANEL_NATIVE_BF16) {
-            return (wide)both;
-        }
         return half == 0 ? (wide)(both << 16) : (wide)(both & (int32_t)0xFFFF0000);
     }
     const unsigned char *from = at + 2 * WIDE * (size_t)v;
@@ -113,12 +103,6 @@ KERN_INLINE wide panel_step(enum panel_kind kind, wide acc, wide b, const void *
     }
     int32_t pair;
     memcpy(&pair, (const int16_t *)a + at, sizeof(pair));
-#if defined(__AVX512BF16__)
-    if (kind == PANEL_BF16) {
-        __m512bh q = (__m512bh)_mm512_set1_epi32(pair);
-        return (wide)_mm512_dpbf16_ps((__m512)acc, q, (__m512bh)b);
-    }
-#endif
     return panel_madd(acc, b, pair);
 }
 

@@ -164,6 +164,30 @@ KERN_INLINE wide wide_load_f16(const void *p)
 #endif
 }
 
+/* To nearest, ties to even. */
+KERN_INLINE void wide_store_f16(uint16_t *out, wide x)
+{
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((void *)out, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    _mm_storeu_si128((void *)out, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+#else
+    for (int i = 0; i < WIDE; i++) {
+        out[i] = half_from_f32(x[i]);
+    }
+#endif
+}
+
+/* The same for finite lanes of at most 2^127. */
+KERN_INLINE void wide_store_bf16(uint16_t *out, wide x)
+{
+    typedef uint32_t bits __attribute__((vector_size(WIDE * sizeof(uint32_t))));
+    typedef uint16_t half __attribute__((vector_size(WIDE * sizeof(uint16_t))));
+    bits b = (bits)x;
+    half h = __builtin_convertvector((b + 0x7FFF + ((b >> 16) & 1)) >> 16, half);
+    memcpy(out, &h, sizeof(h));
+}
+
 /* Lanes rounded to nearest whole numbers, ties to even, |x| ≤ 32767. */
 KERN_INLINE void wide_store_i16(int16_t *out, wide x)
 {

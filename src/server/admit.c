@@ -6,8 +6,6 @@
 
 enum { ADMIT_RETRY_MS_MIN = 1000, ADMIT_RETRY_MS_MAX = 60000 };
 
-static const double admit_prompt_share_min = 1.0 / 3; /* of the time, for prompts beside decoding */
-
 /* A step in which all that run decode. */
 static double admit_decode_ns(const struct sched *s)
 {
@@ -90,8 +88,9 @@ double admit_predict_ns(const struct sched *s, struct sched_seq *seq,
     double prompts_ns = admit_running_prompts_ns(s) + admit_waiting_ns(s, seq, limits, &n_ahead) +
                         cost_prompt_ns(s->cost, 0, MAX(seq->n_to_read, 1u));
     double budget_ns = (double)limits->budget_ns;
-    double share = decode_ns > 0 ? (budget_ns - decode_ns) / budget_ns : 1;
-    return prompts_ns / MAX(share, admit_prompt_share_min) + admit_places_ns(s, n_ahead, decode_ns);
+    /* Of the time, beside decoding. */
+    double share = decode_ns > 0 ? 1 - decode_ns / sched_stretch(budget_ns, decode_ns) : 1;
+    return prompts_ns / share + admit_places_ns(s, n_ahead, decode_ns);
 }
 
 static uint32_t admit_retry_ms(double ns)

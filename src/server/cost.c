@@ -3,10 +3,12 @@
  * Correction: every part moves by a power of observed / predicted that is in proportion to its
  * share of the prediction, so parts stay positive and a part that took no time does not move. The
  * ratio of one step is cut to [2/3, 3/2]: the machine's hiccups (a neighbour, a page fault) are
- * many times that, and rare. */
+ * many times that, and rare. The pace, a median of five, is what the parts are off by just now:
+ * they take it over in time, and it goes back to 1. */
 #include "server/cost.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/assert.h"
 
@@ -19,6 +21,14 @@ static const double cost_step_share = 0.1; /* of a step's error that is taken ov
 static const double cost_ratio_max = 1.5;
 static const double cost_ns_min = 1e-3;
 
+static void cost_pace_init(struct cost *c)
+{
+    c->pace = 1;
+    for (int i = 0; i < COST_PACE_STEPS; i++) {
+        c->seen[i] = 1;
+    }
+}
+
 void cost_init(struct cost *c)
 {
     *c = (struct cost){
@@ -30,6 +40,7 @@ void cost_init(struct cost *c)
                [COST_PROMPT_KEY] = 20},
         .ratio = 1,
     };
+    cost_pace_init(c);
 }
 
 static double cost_positive(double ns)
@@ -44,6 +55,7 @@ void cost_fit(struct cost *c, const struct cost_probe *p)
     double many = (double)p->many_ns;
     ASSERT(p->one_ns > 0 && p->few_ns > 0 && p->few > 1);
     *c = (struct cost){.ratio = 1, .n_observed = COST_FAST_STEPS};
+    cost_pace_init(c);
     c->ns[COST_FLOOR] = one;
     if (p->many_ns > 0 && many > few) {
         c->ns[COST_ROW] = (many - few) / (p->many - p->few);
@@ -89,28 +101,54 @@ static double cost_shares(const struct cost *c, const struct cost_load *load,
 double cost_ns(const struct cost *c, const struct cost_load *load)
 {
     double shares[COST_PARTS];
-    return cost_shares(c, load, shares);
+    return c->pace * cost_shares(c, load, shares);
 }
 
-void cost_observe(struct cost *c, const struct cost_load *load, uint64_t ns)
+/* The median of what was seen, the oldest replaced by `seen`. */
+static void cost_set_pace(struct cost *c, double seen)
 {
-    double shares[COST_PARTS];
-    double predicted = cost_shares(c, load, shares);
+    double sorted[COST_PACE_STEPS];
+    c->seen[c->n_observed % COST_PACE_STEPS] = seen;
+    memcpy(sorted, c->seen, sizeof(sorted));
+    for (int i = 1; i < COST_PACE_STEPS; i++) {
+        for (int j = i; j > 0 && sorted[j] < sorted[j - 1]; j--) {
+            double larger = sorted[j - 1];
+            sorted[j - 1] = sorted[j];
+            sorted[j] = larger;
+        }
+    }
+    c->pace = MAX(sorted[COST_PACE_STEPS / 2], cost_ns_min);
+}
+
+/* `seen`: observed / what the parts say. */
+static void cost_move_parts(struct cost *c, const double shares[COST_PARTS], double seen)
+{
+    double sum = 0;
     double squares = 0;
     for (int i = 0; i < COST_PARTS; i++) {
+        sum += shares[i];
         squares += shares[i] * shares[i];
     }
     bool fast = c->n_observed < COST_FAST_STEPS;
     double most = fast ? 1000 : cost_ratio_max;
     double step = fast ? 0.7 : cost_step_share;
-    double seen = (double)MAX(ns, (uint64_t)1) / predicted;
     double error = log(MIN(MAX(seen, 1 / most), most));
     for (int i = 0; i < COST_PARTS; i++) {
-        double power = step * shares[i] * predicted / squares;
+        double power = step * shares[i] * sum / squares;
         c->ns[i] = cost_positive(c->ns[i] * exp(MIN(power, 1.0) * error));
     }
-    c->ratio += 0.05 * (MIN(seen, 10.0) - c->ratio);
-    c->n_observed += c->n_observed < UINT32_MAX ? 1 : 0;
+}
+
+void cost_observe(struct cost *c, const struct cost_load *load, uint64_t ns)
+{
+    double shares[COST_PARTS];
+    double seen = (double)MAX(ns, (uint64_t)1) / cost_shares(c, load, shares);
+    c->ratio += 0.05 * (MIN(seen / c->pace, 10.0) - c->ratio);
+    if (c->n_observed >= COST_FAST_STEPS) {
+        cost_set_pace(c, seen);
+    }
+    cost_move_parts(c, shares, seen);
+    c->n_observed++;
 }
 
 void cost_add_prompt(struct cost_load *load, uint64_t position, uint32_t n)
@@ -143,8 +181,8 @@ double cost_prompt_ns(const struct cost *c, uint64_t position, uint32_t n)
     cost_add_prompt(&all, position, n);
     double n_steps = (n + COST_CHUNK_ROWS - 1) / COST_CHUNK_ROWS;
     double rows = c->ns[COST_BASE] * n_steps + c->ns[COST_ROW] * n;
-    return MAX(rows, c->ns[COST_FLOOR] * n_steps) +
-           c->ns[COST_PROMPT_KEY] * (double)all.prompt_keys;
+    double ns = MAX(rows, c->ns[COST_FLOOR] * n_steps);
+    return c->pace * (ns + c->ns[COST_PROMPT_KEY] * (double)all.prompt_keys);
 }
 
 double cost_ratio(const struct cost *c)

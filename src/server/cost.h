@@ -1,11 +1,13 @@
 /* cost.h: how long a step of the engine will take.
  *
- *   t = max(floor, base + rows · row + logits · logit) + keys · key
+ *   t = pace · (max(floor, base + rows · row + logits · logit) + keys · key)
  *
  * Floor is the time that reading all weights takes, whatever the number of rows; the rest grows
  * with the rows (linear layers), with the rows whose logits are wanted (output head) and with the
  * keys that all rows attend to. Fitted to a few timed steps at the start, then corrected by every
- * step. Pure arithmetic: times come from the caller. One owner: the engine thread. */
+ * step. Pace is what the machine makes of it just now: others may take half of it from one step to
+ * the next, so it follows within three steps, where the parts move slowly. Pure arithmetic: times
+ * come from the caller. One owner: the engine thread. */
 #ifndef SERVER_COST_H
 #define SERVER_COST_H
 
@@ -29,11 +31,15 @@ enum cost_part {
     COST_PARTS
 };
 
+enum { COST_PACE_STEPS = 5 };
+
 struct cost {
     /* private */
-    double ns[COST_PARTS]; /* > 0 */
-    double ratio;          /* observed / predicted, a running mean */
-    uint32_t n_observed;
+    double ns[COST_PARTS];        /* > 0 */
+    double pace;                  /* > 0; the median of seen */
+    double seen[COST_PACE_STEPS]; /* observed / what the parts say, of the latest steps */
+    double ratio;                 /* observed / predicted, a running mean */
+    uint64_t n_observed;
 };
 
 /* Timed steps to fit to; a time of 0 was not taken. All but the last two are of empty contexts. */
@@ -52,8 +58,8 @@ void cost_fit(struct cost *c, const struct cost_probe *probe);
 
 /* Nanoseconds. */
 double cost_ns(const struct cost *c, const struct cost_load *load);
-/* One step's load took ns. A single outlier moves little; a lasting change is followed within some
- * tens of steps. */
+/* One step's load took ns. One outlier moves little, nor do two of five; what three of five steps
+ * say is believed. */
 void cost_observe(struct cost *c, const struct cost_load *load, uint64_t ns);
 /* Adds n rows of a prompt to a load, the first at `position`. */
 void cost_add_prompt(struct cost_load *load, uint64_t position, uint32_t n);

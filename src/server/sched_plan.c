@@ -2,14 +2,20 @@
  *
  * Whoever decodes is in every step, so the time of a step is the longest that a reader waits
  * between two tokens: prompts are cut into chunks that keep it within the budget. A step that
- * decoding alone makes long is made half as long again at most, so that prompts go on. */
+ * decoding alone makes long is made longer for prompts, so that they go on: by half, as long as it
+ * stays below sched_stretch_budgets, and by a quarter where it cannot. */
 #include "base/assert.h"
 #include "server/sched_private.h"
 
-enum { SCHED_PROMPT_ROWS_MIN = 4 }; /* of the first prompt of a step, whatever the budget */
+enum {
+    SCHED_PROMPT_ROWS_MIN = 4, /* of the first prompt of a step, whatever the budget */
+    SCHED_ALIGN_ROWS_MIN = 4 * KV_PAGE_TOKENS, /* else a page's end may halve the chunk */
+};
 
-static const double sched_budget_alone = 4;     /* budgets, when nobody decodes */
-static const double sched_decode_stretch = 1.5; /* of decoding alone */
+static const double sched_budget_alone = 4;       /* budgets, when nobody decodes */
+static const double sched_stretch_max = 1.5;      /* of decoding alone … */
+static const double sched_stretch_budgets = 1.75; /* … but no more budgets than this … */
+static const double sched_stretch_min = 1.25;     /* … but this of decoding alone in any case */
 static const double sched_aging_share = 0.5; /* ns of reading that a ns of waiting makes up for */
 static const double sched_draft_gain = 1.02; /* what guessing must promise at least */
 
@@ -72,7 +78,7 @@ static struct sched_seq *sched_next_prompt(const struct sched *s)
     return best;
 }
 
-/* Rows of its prompt for this step: as many as fit the budget, up to a page's end. */
+/* Rows of its prompt for this step: as many as fit the budget, of many those up to a page's end. */
 static uint32_t sched_chunk(const struct sched *s, const struct sched_seq *seq, double budget_ns,
                             bool first)
 {
@@ -81,7 +87,7 @@ static uint32_t sched_chunk(const struct sched *s, const struct sched_seq *seq, 
     uint32_t n =
         cost_rows_within(s->cost, &s->plan.load, seq->n_cached, MIN(left, room), budget_ns);
     uint32_t end = (seq->n_cached + n) / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
-    if (n < left && end > seq->n_cached) {
+    if (n < left && n >= SCHED_ALIGN_ROWS_MIN) {
         n = end - seq->n_cached;
     }
     if (first) {
@@ -199,6 +205,12 @@ static void sched_drop_preempted(struct sched *s)
     plan->n_rows = kept;
 }
 
+double sched_stretch(double budget_ns, double decode_ns)
+{
+    double stretched = MIN(sched_stretch_max * decode_ns, sched_stretch_budgets * budget_ns);
+    return MAX(budget_ns, MAX(stretched, sched_stretch_min * decode_ns));
+}
+
 const struct sched_plan *sched_plan(struct sched *s, uint64_t now_ns, uint64_t budget_ns)
 {
     struct sched_plan *plan = &s->plan;
@@ -212,7 +224,7 @@ const struct sched_plan *sched_plan(struct sched *s, uint64_t now_ns, uint64_t b
     if (plan->n_rows == 0) {
         budget *= sched_budget_alone;
     } else {
-        budget = MAX(budget, sched_decode_stretch * cost_ns(s->cost, &plan->load));
+        budget = sched_stretch(budget, cost_ns(s->cost, &plan->load));
     }
     sched_add_prompts(s, budget);
     sched_drop_preempted(s);

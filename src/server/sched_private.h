@@ -29,6 +29,11 @@ void sched_admit(struct sched *s);
  * while none is left; false when there is none to take from. */
 bool sched_grow(struct sched *s, struct sched_seq *seq, uint32_t n_tokens);
 
+/* sched_plan.c */
+
+/* The time of a step, prompts and all, in which decoding alone takes decode_ns > 0. */
+double sched_stretch(double budget_ns, double decode_ns);
+
 /* sched_prefix.c */
 
 /* Keys of all whole pages of the known tokens. */

@@ -57,6 +57,8 @@ static inline void world_open(struct world *w, const struct sched_conf *conf, ui
                                     [COST_LOGIT] = 1e5,
                                     [COST_DECODE_KEY] = 1e3,
                                     [COST_PROMPT_KEY] = 1e2},
+                             .pace = 1,
+                             .seen = {1, 1, 1, 1, 1},
                              .ratio = 1,
                              .n_observed = 100};
     w->cost = w->truth;

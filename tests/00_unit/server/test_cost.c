@@ -127,10 +127,37 @@ static void a_lasting_change_is_followed(void **state)
     assert_in_range((int)(1000 * off), 1000 * 0.5, 1000 * 0.85); /* ln 2 = 0.69 */
 }
 
+/* From the third step on, whatever kind of step it is; and one hiccup is not believed. */
+static void the_pace_is_followed_within_three_steps(void **state)
+{
+    (void)state;
+    struct cost c;
+    struct rng rng;
+    cost_init(&c);
+    rng_init(&rng, 5);
+    for (int i = 0; i < 500; i++) {
+        struct cost_load l = random_load(&rng);
+        cost_observe(&c, &l, measured(&l));
+    }
+    static const double factors[] = {2, 0.5, 5, 0.2};
+    for (size_t f = 0; f < ARRAY_LEN(factors); f++) {
+        for (int i = 0; i < 8; i++) {
+            struct cost_load l = random_load(&rng);
+            double off = cost_ns(&c, &l) / (factors[f] * truth_ns(machine, &l));
+            assert_true(i < 3 || fabs(log(off)) < 0.5);
+            cost_observe(&c, &l, (uint64_t)(factors[f] * truth_ns(machine, &l)));
+        }
+        double before = error_of(&c);
+        struct cost_load l = random_load(&rng);
+        cost_observe(&c, &l, (uint64_t)(30 * factors[f] * truth_ns(machine, &l)));
+        assert_true(fabs(error_of(&c) - before) < 0.2);
+    }
+}
+
 static void rows_fit_the_budget(void **state)
 {
     (void)state;
-    struct cost c = {.ratio = 1};
+    struct cost c = {.pace = 1, .ratio = 1};
     struct rng rng;
     rng_init(&rng, 4);
     for (int i = 0; i < COST_PARTS; i++) {
@@ -156,6 +183,7 @@ int main(void)
         cmocka_unit_test(it_learns_from_nothing),
         cmocka_unit_test(outliers_move_it_little),
         cmocka_unit_test(a_lasting_change_is_followed),
+        cmocka_unit_test(the_pace_is_followed_within_three_steps),
         cmocka_unit_test(rows_fit_the_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

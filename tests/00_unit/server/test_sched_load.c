@@ -257,50 +257,132 @@ static void a_flood_of_one_tenant_leaves_the_other_its_share(void **state)
 
 /* ---- pace ---- */
 
+enum { STREAMS = 8 };
+
+struct arrival {
+    struct world w;
+    struct sim_seq q[STREAMS + 1]; /* the last one reads the long prompt */
+};
+
+static void arrival_open(struct arrival *a)
+{
+    struct sched_conf conf = {.rows_max = 512, .running_max = 16, .waiting_max = 16};
+    world_open(&a->w, &conf, 512);
+    for (int i = 0; i < STREAMS; i++) {
+        sim_start(&a->w, &a->q[i], &(struct sim_prompt){.n_prompt = 50, .n_output = 400});
+        assert_true(sim_submit(&a->w, &a->q[i]));
+    }
+}
+
+static void arrival_close(struct arrival *a)
+{
+    for (int i = 0; i <= STREAMS; i++) {
+        if (list_is_linked(&a->q[i].sched.node)) {
+            sched_remove(&a->w.s, &a->q[i].sched);
+        }
+        sim_drop(&a->w, &a->q[i]);
+    }
+    world_close(&a->w);
+}
+
+/* A step; returns how many sequences ended. Their figures are still wanted. */
+static uint32_t arrival_step(struct arrival *a)
+{
+    uint32_t n_ended = 0;
+    const struct sched_plan *plan = world_step(&a->w);
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        struct sched_row row = plan->rows[i];
+        if (row.wants_logits && !sim_sample(&a->w, &row)) {
+            sched_remove(&a->w.s, row.seq);
+            n_ended++;
+        }
+    }
+    return n_ended;
+}
+
+static void arrival_long_prompt(struct arrival *a)
+{
+    struct sim_prompt p = {.n_prompt = 4096, .n_output = 10};
+    sim_start(&a->w, &a->q[STREAMS], &p);
+    assert_true(sim_submit(&a->w, &a->q[STREAMS]));
+}
+
 /* Eight streams, and a long prompt arrives; the engine is slower than believed and hiccups. */
 static void no_stream_waits_long_for_a_long_prompt(void **state)
 {
     (void)state;
-    enum { STREAMS = 8 };
-    struct world w;
+    struct arrival a;
     struct rng rng;
-    struct sched_conf conf = {.rows_max = 512, .running_max = 16, .waiting_max = 16};
-    struct sim_seq q[STREAMS + 1];
     rng_init(&rng, 2);
-    world_open(&w, &conf, 512);
+    arrival_open(&a);
     for (int i = 0; i < COST_PARTS; i++) {
-        w.truth.ns[i] *= 1.4;
-    }
-    for (int i = 0; i < STREAMS; i++) {
-        sim_start(&w, &q[i], &(struct sim_prompt){.n_prompt = 50, .n_output = 400});
-        assert_true(sim_submit(&w, &q[i]));
+        a.w.truth.ns[i] *= 1.4;
     }
     uint32_t n_steps = 0;
     for (uint32_t n_live = STREAMS + 1; n_live > 0; n_steps++) {
         if (n_steps == 60) {
-            sim_start(&w, &q[STREAMS], &(struct sim_prompt){.n_prompt = 4096, .n_output = 10});
-            assert_true(sim_submit(&w, &q[STREAMS]));
+            arrival_long_prompt(&a);
         }
-        w.now_ns += rng_below(&rng, 20) == 0 ? 30 * MS : 0;
-        const struct sched_plan *plan = world_step(&w);
-        for (uint32_t i = 0; i < plan->n_rows; i++) {
-            struct sched_row row = plan->rows[i];
-            if (row.wants_logits && !sim_sample(&w, &row)) {
-                sched_remove(&w.s, row.seq);
-                n_live--;
-            }
-        }
+        a.w.now_ns += rng_below(&rng, 20) == 0 ? 30 * MS : 0;
+        n_live -= arrival_step(&a);
     }
     for (int i = 0; i < STREAMS; i++) {
-        assert_true(q[i].gap_ns_max < 200 * MS);
+        assert_true(a.q[i].gap_ns_max < 200 * MS);
     }
     /* And the prompt is not held up more than it must: it had at least half of the time. */
-    double alone_ns = cost_prompt_ns(&w.truth, 0, 4096);
-    assert_true((double)(q[STREAMS].first_ns - q[STREAMS].sched.arrived_ns) < 3 * alone_ns);
-    for (int i = 0; i <= STREAMS; i++) {
-        sim_drop(&w, &q[i]);
+    double alone_ns = cost_prompt_ns(&a.w.truth, 0, 4096);
+    assert_true((double)(a.q[STREAMS].first_ns - a.q[STREAMS].sched.arrived_ns) < 3 * alone_ns);
+    arrival_close(&a);
+}
+
+/* The same, and while the prompt is read the machine becomes two and a half times slower, then
+ * twice as fast as it was: three steps later the steps are as long as they should be again. */
+static void steps_keep_their_length_when_the_machine_changes(void **state)
+{
+    (void)state;
+    static const double paces[] = {1, 2.5, 0.5, 1};
+    enum { STEPS = 12 };
+    struct arrival a;
+    arrival_open(&a);
+    for (int i = 0; i < 60; i++) {
+        assert_int_equal(arrival_step(&a), 0);
     }
-    world_close(&w);
+    arrival_long_prompt(&a);
+    for (uint32_t n = 0; n < STEPS * ARRAY_LEN(paces); n++) {
+        a.w.truth.pace = paces[n / STEPS];
+        uint64_t start_ns = a.w.now_ns;
+        assert_int_equal(arrival_step(&a), 0);
+        uint64_t took_ns = a.w.now_ns - start_ns;
+        assert_true(took_ns < 260 * MS);
+        assert_true(n % STEPS < 3 || (took_ns > 70 * MS && took_ns < 130 * MS));
+    }
+    assert_true(a.q[STREAMS].first_ns == 0); /* all along there was something to read */
+    arrival_close(&a);
+}
+
+/* Decoding alone takes longer than the budget: prompts go on, and tokens come as often as can be.
+ */
+static void slow_decoding_leaves_prompts_some_time(void **state)
+{
+    (void)state;
+    struct arrival a;
+    arrival_open(&a);
+    for (int i = 0; i < 60; i++) {
+        assert_int_equal(arrival_step(&a), 0);
+    }
+    a.w.truth.pace = a.w.cost.pace = 12; /* eight streams: about 130 ms */
+    for (int i = 0; i < COST_PACE_STEPS; i++) {
+        a.w.cost.seen[i] = 12;
+    }
+    arrival_long_prompt(&a);
+    for (int i = 0; i < 100; i++) {
+        uint64_t start_ns = a.w.now_ns;
+        uint32_t read = a.q[STREAMS].sched.n_cached;
+        assert_int_equal(arrival_step(&a), 0);
+        assert_true(a.w.now_ns - start_ns < 200 * MS);
+        assert_true(a.q[STREAMS].sched.n_cached > read);
+    }
+    arrival_close(&a);
 }
 
 /* ---- predictions ---- */
@@ -400,6 +482,8 @@ int main(void)
         cmocka_unit_test(nobody_starves),
         cmocka_unit_test(a_flood_of_one_tenant_leaves_the_other_its_share),
         cmocka_unit_test(no_stream_waits_long_for_a_long_prompt),
+        cmocka_unit_test(steps_keep_their_length_when_the_machine_changes),
+        cmocka_unit_test(slow_decoding_leaves_prompts_some_time),
         cmocka_unit_test(predictions_are_near_what_happens),
         cmocka_unit_test(what_cannot_be_done_in_time_is_refused),
     };

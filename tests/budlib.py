@@ -3,6 +3,7 @@ client that sees raw HTTP/1.1 bytes, and the rule for absent data.
 
 BUD_BIN names the program (default build/bud). Every server gets its own BUD_HOME and ports that
 the system picks, and is stopped by its process id."""
+import glob
 import json
 import os
 import re
@@ -146,6 +147,12 @@ class Serve:
     def raw(self, **kwargs):
         return Raw(self.port, **kwargs)
 
+    def link(self, method, path, body=None, headers=()):
+        """One exchange with the model server itself, as the front door has them."""
+        with Raw(glob.glob(os.path.join(self.home, "server-*.sock"))[0]) as r:
+            r.request(method, path, body, headers)
+            return r.response(method)
+
     def request(self, method, path, body=None, headers=(), key=True, admin=False):
         """One exchange on a connection of its own."""
         with Raw(self.admin_port if admin else self.port) as r:
@@ -217,16 +224,18 @@ class Response:
 
 
 class Raw:
-    """One TCP connection to the front door. Reads answers strictly: what RFC 9112 does not allow is
-    an AssertionError."""
+    """One connection: to a TCP port of this machine, or to the UNIX socket with that path. Reads answers
+    strictly: what RFC 9112 does not allow is an AssertionError."""
 
     def __init__(self, port, receive_bytes=None, timeout=20):
-        self.sock = socket.socket()
+        unix = isinstance(port, str)
+        self.sock = socket.socket(socket.AF_UNIX) if unix else socket.socket()
         if receive_bytes:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(timeout)
-        self.sock.connect(("127.0.0.1", port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.connect(port if unix else ("127.0.0.1", port))
+        if not unix:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data = b""
 
     def send(self, data):

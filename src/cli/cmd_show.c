@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/print.h"
+#include "engine/engine.h"
 #include "engine/model/modelconf.h"
 
 enum { SHOW_ARRAY_ITEMS = 4, SHOW_TEXT_CHARS = 60 };
@@ -27,7 +28,7 @@ struct show {
 /* ---- the memory bill ---- */
 
 struct show_bill {
-    uint64_t n_params, weight_bytes, kv_bytes_per_token, kv_bytes;
+    uint64_t n_params, weight_bytes, kv_bytes_per_token, kv_bytes, workspace_bytes;
     uint32_t context;
     uint32_t pooling; /* of models that embed or rank; they keep no KV cache */
 };
@@ -68,8 +69,9 @@ static void show_bill(const struct show *s, struct show_bill *b)
         b->weight_bytes += t->n_bytes;
     }
     struct modelconf c;
-    if (modelconf_init(&c, g, NULL) == RC_OK && c.embeds) {
-        b->pooling = c.pooling;
+    if (modelconf_init(&c, g, NULL) == RC_OK) {
+        b->pooling = c.embeds ? c.pooling : b->pooling;
+        b->workspace_bytes = modelconf_row_floats(&c) * sizeof(float) * ENGINE_BATCH_DEFAULT;
     }
     modelconf_deinit(&c);
     uint32_t n_heads = show_u32(g, "attention.head_count", 0);
@@ -148,7 +150,7 @@ static void show_text(const struct show *s, bool tensors, struct buf *out)
 {
     const struct gguf *g = s->g;
     struct show_bill b;
-    char weight[32];
+    char weight[32], workspace[32];
     char kv[32];
     show_bill(s, &b);
     buf_add_printf(out, "%s: GGUF v%u, %u metadata keys, %u tensors\n\nmetadata\n", gguf_name(g),
@@ -161,15 +163,20 @@ static void show_text(const struct show *s, bool tensors, struct buf *out)
     }
     print_bytes(weight, b.weight_bytes);
     print_bytes(kv, b.kv_bytes);
+    print_bytes(workspace, b.workspace_bytes);
     buf_add_printf(out, "\nmemory\n  weights       %s (%.2f billion parameters)\n", weight,
                    (double)b.n_params * 1e-9);
     if (b.pooling != 0) {
         buf_add_printf(out, "  KV cache      none: it %s\n",
                        b.pooling == POOLING_RANK ? "ranks documents" : "makes embeddings");
-        return;
+    } else {
+        buf_add_printf(out, "  KV cache      %s for %u tokens (%llu bytes a token, f16)\n", kv,
+                       b.context, (unsigned long long)b.kv_bytes_per_token);
     }
-    buf_add_printf(out, "  KV cache      %s for %u tokens (%llu bytes a token, f16)\n", kv,
-                   b.context, (unsigned long long)b.kv_bytes_per_token);
+    if (b.workspace_bytes != 0) {
+        buf_add_printf(out, "  workspace     %s for a step of %d rows, and some MiB a thread\n",
+                       workspace, ENGINE_BATCH_DEFAULT);
+    }
 }
 
 /* ---- JSON ---- */
@@ -250,6 +257,7 @@ static void show_json(const struct show *s, struct buf *out)
     json_write_member_i64(&w, "kv_bytes_per_token", (int64_t)b.kv_bytes_per_token);
     json_write_member_i64(&w, "context_tokens", b.context);
     json_write_member_i64(&w, "kv_bytes", (int64_t)b.kv_bytes);
+    json_write_member_i64(&w, "workspace_bytes", (int64_t)b.workspace_bytes);
     json_write_object_end(&w);
     json_write_object_end(&w);
     buf_add_byte(out, '\n');

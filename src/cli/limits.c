@@ -3,7 +3,7 @@
 
 #include "server/embed.h"
 
-enum { LIMITS_KV_TOKENS_MIN = 64, LIMITS_KV_TOKENS_MAX = 1 << 30 };
+enum { LIMITS_KV_TOKENS_MIN = 64, LIMITS_KV_TOKENS_MAX = 1 << 29 };
 
 const char *const *limits_names(void)
 {

@@ -9,6 +9,7 @@
 #include "auth/jwt.h"
 #include "base/file.h"
 #include "base/yaml.h"
+#include "engine/tensor/backend.h"
 
 enum { SETTINGS_ARENA_BYTES_MAX = 16 << 20 };
 
@@ -70,7 +71,7 @@ const struct conf_row settings_rows[] = {
     CONF_GROUP(struct settings, usage, settings_usage_rows, "what requests used and cost"),
     CONF_GROUP(struct settings, auth, settings_auth_rows, "who is let in"),
     CONF_TEXTS(struct settings, models, 16, "`bud serve`: GGUF files or names, `ID=FILE`"),
-    CONF_NUMBER(struct settings, threads, "0", 0, 4096, "threads",
+    CONF_NUMBER(struct settings, threads, "0", 0, BACKEND_THREADS_MAX, "threads",
                 "`bud serve`: for computing; 0 = one per core"),
     CONF_NUMBER(struct settings, ctx, "0", 0, 16777216, "tokens",
                 "`bud serve`: longest context; 0 = the model's, at most 8192"),

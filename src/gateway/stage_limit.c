@@ -69,7 +69,15 @@ static bool limit_is_counted(const struct gw_request *r)
     return false;
 }
 
-static enum gw_result limit_refused(struct gw_request *r, const struct limit_result *res)
+/* A prompt that the whole of a limit could not hold: trying again would not help. */
+static bool limit_never_fits(const struct limit_result *res, const struct limit_ask *ask)
+{
+    bool tokens = res->refused == LIMIT_TOKENS || res->refused == LIMIT_DAY;
+    return tokens && ask->prompt_tokens + (ask->output_tokens > 0 ? 1 : 0) > res->limit;
+}
+
+static enum gw_result limit_refused(struct gw_request *r, const struct limit_result *res,
+                                    const struct limit_ask *ask)
 {
     static const char *const names[] = {
         [LIMIT_NONE] = "",
@@ -89,6 +97,14 @@ static enum gw_result limit_refused(struct gw_request *r, const struct limit_res
     struct str subject = r->subjects[res->subject].name;
     struct str kind = str_slice(subject, 0, str_find(subject, STR_LIT(":")));
     metric_add(metric_with1(METRIC_REQUESTS_REFUSED, str_from(labels[res->refused])), 1);
+    if (limit_never_fits(res, ask)) {
+        err_set(&r->err, RC_CONTEXT,
+                "The request is too large for the limit of the %.*s on %s, %llu: it counts as up "
+                "to %llu tokens before its answer. Please shorten it.",
+                STR(kind), names[res->refused], (unsigned long long)res->limit,
+                (unsigned long long)ask->prompt_tokens);
+        return GW_FAIL;
+    }
     r->retry_ns = res->retry_ns;
     if (res->refused == LIMIT_MONEY) {
         struct buf limit;
@@ -140,7 +156,7 @@ enum gw_result stage_limit(struct gw_request *r)
     r->why.limit = res;
     r->why.asked_output_tokens = ask.output_tokens;
     if (!granted) {
-        return limit_refused(r, &res);
+        return limit_refused(r, &res, &ask);
     }
     if (counted) {
         r->budget_tokens = ask.prompt_tokens + res.output_tokens;

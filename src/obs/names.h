@@ -47,6 +47,16 @@
       "Guessed tokens that were right, by model.")                                                 \
     X(ADMISSION_REFUSED, "bud_admission_refused_total", COUNTER, "model,reason", NONE,             \
       "Requests refused by the scheduler: line full, wait too long or deadline not to be met.")    \
+    X(PROMPT_COMPUTED, "bud_prompt_tokens_computed_total", COUNTER, "model", NONE,                 \
+      "Prompt tokens that the engine computed: those not found in the prefix cache, by model.")    \
+    X(LAST_STEP, "bud_last_step_timestamp_seconds", GAUGE, "model", NONE,                          \
+      "When the engine last ended a step, in seconds since 1970, by model.")                       \
+    X(EMBED_BATCHES, "bud_embed_batches_total", COUNTER, "model", NONE,                            \
+      "Batches of texts embedded or ranked, by model.")                                            \
+    X(EMBED_TEXTS, "bud_embed_texts_total", COUNTER, "model", NONE,                                \
+      "Texts embedded or ranked, by model.")                                                       \
+    X(EMBED_TOKENS, "bud_embed_tokens_total", COUNTER, "model", NONE,                              \
+      "Tokens of the texts embedded or ranked, by model.")                                         \
     X(STREAMS_FAILED, "bud_streams_failed_total", COUNTER, "model", NONE,                          \
       "Streams that had begun and ended with an error, by model.")                                 \
     X(UPSTREAM_RETRIES, "bud_upstream_retries_total", COUNTER, "", NONE,                           \

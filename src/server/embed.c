@@ -9,6 +9,10 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/ring.h"
+#include "obs/metric.h"
+
+#define EMBED_RETRY_MS_MIN UINT64_C(1000)
+#define EMBED_RETRY_MS_MAX UINT64_C(60000)
 
 struct embed_job {
     struct list_node node; /* in the line */
@@ -20,7 +24,9 @@ struct embed_job {
     uint8_t *segments; /* NULL = all 0 */
     float *out;
     uint64_t n_tokens_all;
+    uint64_t deadline_ns; /* 0 = none */
     _Atomic bool cancelled;
+    _Atomic bool late; /* … for its deadline */
     /* the engine thread's */
     uint64_t since_ns; /* when it came in */
     uint32_t n_taken;  /* texts that a batch took */
@@ -41,12 +47,16 @@ struct embed_model {
     uint64_t n_waiting_texts, n_waiting_rows;
     /* the batch under way */
     bool running;
+    uint64_t begun_ns;
+    uint32_t n_rows;
     struct engine_embed_batch batch;
     struct place *places;
     uint32_t *n_tokens;
     int32_t *tokens;
     uint8_t *segments;
     float *out;
+    _Atomic uint64_t token_ns; /* of the latest batches, with all that ran beside them; 0 = none */
+    struct metric_series *n_batches_metric, *n_texts_metric, *n_tokens_metric; /* NULL: silent */
 };
 
 struct embed {
@@ -116,6 +126,14 @@ RC embed_add_model(struct embed *q, struct embed_model **out, struct engine *eng
     return RC_OK;
 }
 
+void embed_name_model(struct embed_model *m, struct str name)
+{
+    struct str label = str_slice(name, 0, METRIC_VALUE_BYTES_MAX);
+    m->n_batches_metric = metric_with1(METRIC_EMBED_BATCHES, label);
+    m->n_texts_metric = metric_with1(METRIC_EMBED_TEXTS, label);
+    m->n_tokens_metric = metric_with1(METRIC_EMBED_TOKENS, label);
+}
+
 void embed_destroy(struct embed *q)
 {
     if (q == NULL) {
@@ -161,6 +179,7 @@ RC embed_job_create(struct embed_job **out, struct embed_model *m, const struct 
     j->reader = reader;
     j->n_texts = texts->n;
     j->n_tokens_all = n_tokens;
+    j->deadline_ns = texts->deadline_ns;
     j->n_tokens = job_copy(texts->n_tokens, texts->n, sizeof(*j->n_tokens));
     j->tokens = job_copy(texts->tokens, n_tokens, sizeof(*j->tokens));
     bool segments = texts->segments != NULL;
@@ -198,12 +217,47 @@ float *embed_job_out(struct embed_job *j)
     return atomic_load(&j->cancelled) ? NULL : j->out;
 }
 
+bool embed_job_is_late(const struct embed_job *j)
+{
+    return atomic_load(&j->late);
+}
+
+/* Whether the texts can be done before the job's deadline, as far as is known. */
+static enum rc check_deadline(const struct embed *q, const struct embed_job *j, struct err *err)
+{
+    uint64_t now_ns = clock_mono_ns(q->conf.clock);
+    if (j->deadline_ns == 0) {
+        return RC_OK;
+    }
+    if (now_ns >= j->deadline_ns) {
+        return err_set(err, RC_TIMEOUT, "The request's deadline has passed.");
+    }
+    uint64_t left_ms = (j->deadline_ns - now_ns) / 1000000;
+    uint64_t token_ns = atomic_load_explicit(&j->model->token_ns, memory_order_relaxed);
+    uint64_t ms = (q->n_waiting_tokens + j->n_tokens_all) * token_ns / 1000000;
+    if (ms <= left_ms) {
+        return RC_OK;
+    }
+    err_set(err, RC_BUSY,
+            "The deadline cannot be met: %llu ms are left, and the answer would take about "
+            "%llu ms.",
+            (unsigned long long)left_ms, (unsigned long long)ms);
+    if (err != NULL) {
+        err->retry_ms = (uint32_t)MIN(MAX(ms - left_ms, EMBED_RETRY_MS_MIN), EMBED_RETRY_MS_MAX);
+    }
+    return RC_BUSY;
+}
+
 RC embed_submit(struct embed *q, struct embed_job *j, struct err *err)
 {
     bool full = q->n_jobs == EMBED_JOBS_MAX;
     bool heavy = q->n_jobs > 0 && q->n_waiting_tokens + j->n_tokens_all > EMBED_WAITING_TOKENS_MAX;
     if (full || heavy) {
         return err_set(err, RC_OVERLOADED, "too many texts are waiting");
+    }
+    enum rc rc = check_deadline(q, j, err);
+    if (rc != RC_OK) {
+        return rc;
     }
     bool pushed = ring_push(&q->inbox, j);
     ASSERT(pushed); /* it has room for EMBED_JOBS_MAX */
@@ -258,11 +312,17 @@ static void take_jobs(struct embed *q)
     }
 }
 
+/* Those that are late, too. */
 static void drop_cancelled(struct embed *q, struct embed_model *m)
 {
+    uint64_t now_ns = list_is_empty(&m->line) ? 0 : clock_mono_ns(q->conf.clock);
     LIST_EACH(&m->line, node)
     {
         struct embed_job *j = LIST_ENTRY(node, struct embed_job, node);
+        if (j->deadline_ns != 0 && now_ns >= j->deadline_ns) {
+            atomic_store(&j->late, true);
+            atomic_store(&j->cancelled, true);
+        }
         if (!atomic_load_explicit(&j->cancelled, memory_order_relaxed)) {
             continue;
         }
@@ -331,6 +391,13 @@ static void begin_batch(struct embed *q, struct embed_model *m)
         n_rows += n;
     }
     m->running = true;
+    m->begun_ns = clock_mono_ns(q->conf.clock);
+    m->n_rows = n_rows;
+    if (m->n_batches_metric != NULL) {
+        metric_add(m->n_batches_metric, 1);
+        metric_add(m->n_texts_metric, m->batch.n_texts);
+        metric_add(m->n_tokens_metric, n_rows);
+    }
     atomic_fetch_add_explicit(&q->n_batches, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&q->n_texts, m->batch.n_texts, memory_order_relaxed);
     atomic_fetch_add_explicit(&q->n_tokens, n_rows, memory_order_relaxed);
@@ -352,6 +419,15 @@ static void end_batch(struct embed *q, struct embed_model *m)
     }
 }
 
+/* What a token of this batch took, as a running mean. */
+static void note_pace(const struct embed *q, struct embed_model *m)
+{
+    uint64_t ns = (clock_mono_ns(q->conf.clock) - m->begun_ns) / m->n_rows;
+    uint64_t before = atomic_load_explicit(&m->token_ns, memory_order_relaxed);
+    uint64_t now = before != 0 ? (3 * before + ns) / 4 : ns;
+    atomic_store_explicit(&m->token_ns, now, memory_order_relaxed);
+}
+
 /* False when it has nothing to do before *due_ns. */
 static bool model_turn(struct embed *q, struct embed_model *m, uint64_t *due_ns)
 {
@@ -371,6 +447,7 @@ static bool model_turn(struct embed *q, struct embed_model *m, uint64_t *due_ns)
         done = engine_embed_advance(m->engine, 1);
     } while (!done && clock_mono_ns(q->conf.clock) < end_ns);
     if (done) {
+        note_pace(q, m);
         end_batch(q, m);
     }
     return true;

@@ -46,6 +46,8 @@ RC embed_create(struct embed **out, const struct embed_conf *conf, struct err *e
 /* Before the first turn. Takes the engine, an embedder or a reranker, over on success. */
 RC embed_add_model(struct embed *q, struct embed_model **out, struct engine *engine,
                    struct err *err);
+/* Before the first turn: the model's metrics bear this name; without one it has none. */
+void embed_name_model(struct embed_model *m, struct str name);
 /* After the engine thread's end. Closes the engines. Every job must have been taken. NULL is
  * allowed. */
 void embed_destroy(struct embed *q);
@@ -58,6 +60,7 @@ struct embed_texts {
     const uint32_t *n_tokens; /* of each text: 1 to the model's context_tokens */
     const int32_t *tokens;
     const uint8_t *segments; /* NULL = all 0 */
+    uint64_t deadline_ns;    /* monotonic; no text of it is begun later; 0 = none */
 };
 
 /* RC_NOMEM when memory is short. `reader` is handed back by embed_job_reader. */
@@ -66,10 +69,14 @@ RC embed_job_create(struct embed_job **out, struct embed_model *m, const struct 
 /* When it came back from embed_next, or was never submitted. NULL is allowed. */
 void embed_job_destroy(struct embed_job *j);
 void *embed_job_reader(const struct embed_job *j);
-/* Of a finished job: [n, n_out] of the engine, or NULL when it was cancelled. */
+/* Of a finished job: [n, n_out] of the engine, or NULL when it was cancelled or is late. */
 float *embed_job_out(struct embed_job *j);
+/* Of a finished job: whether its deadline passed before all of its texts had begun. */
+bool embed_job_is_late(const struct embed_job *j);
 
-/* The job stays the caller's on failure. The caller wakes the engine thread. */
+/* RC_OVERLOADED when the line is full; RC_TIMEOUT when the deadline has passed, RC_BUSY with a time
+ * to come back when what is ahead takes longer than it leaves, as the latest batches went. The job
+ * stays the caller's on failure. The caller wakes the engine thread. */
 RC embed_submit(struct embed *q, struct embed_job *j, struct err *err);
 /* Its remaining texts are dropped; it still comes back. The caller wakes the engine thread. */
 void embed_cancel(struct embed_job *j);
@@ -85,7 +92,7 @@ MUST_CHECK bool embed_turn(struct embed *q, uint64_t *due_ns);
 void embed_end(struct embed *q);
 
 struct embed_stats {
-    uint64_t n_batches, n_texts, n_tokens;
+    uint64_t n_batches, n_texts, n_tokens; /* begun */
 };
 /* Any thread. */
 void embed_stats(const struct embed *q, struct embed_stats *out);

@@ -28,6 +28,8 @@ struct embed_request {
     enum embed_kind kind;
     uint32_t n_holds;
     bool answered;
+    struct api_link link;
+    uint64_t arrived_ns; /* monotonic */
     char id[48];
     struct arena arena;
     struct buf body;
@@ -157,8 +159,9 @@ static void embed_job_finished(struct embed_request *r)
     r->submitted = false;
     uint64_t n_floats = (uint64_t)r->texts.n * engine_info(r->model->engine)->n_out;
     if (r->x == NULL || embed_job_out(r->job) == NULL) {
-        err_set(&r->err, RC_UNAVAILABLE, "the server is stopping");
-        r->work_rc = RC_UNAVAILABLE;
+        r->work_rc = embed_job_is_late(r->job)
+                         ? err_set(&r->err, RC_TIMEOUT, "The request's deadline has passed.")
+                         : err_set(&r->err, RC_UNAVAILABLE, "the server is stopping");
         embed_reply_written(r, RC_OK);
     } else if (n_floats <= EMBED_HERE_FLOATS_MAX ||
                loop_work_start(NULL, r->server->loop, &job, &r->err) != RC_OK) {
@@ -203,6 +206,15 @@ static enum rc embed_check_dimensions(const struct embed_request *r, struct err 
     return RC_OK;
 }
 
+static enum rc embed_check_budget(const struct embed_request *r, struct err *err)
+{
+    if (r->link.has_budget && r->n_tokens > r->link.budget_tokens) {
+        return err_set(err, RC_CONTEXT, "The budget of %u tokens does not cover %u tokens of text.",
+                       r->link.budget_tokens, r->n_tokens);
+    }
+    return RC_OK;
+}
+
 static enum rc embed_parse(struct embed_request *r, struct err *err)
 {
     struct str body = buf_str(&r->body);
@@ -234,7 +246,9 @@ static void embed_work(void *ctx)
                 ? embed_tokens_inputs(e, &r->embed, &r->arena, &r->texts, &r->n_tokens, &r->err)
                 : embed_tokens_pairs(e, &r->rerank, &r->arena, &r->texts, &r->n_tokens, &r->err);
     }
+    r->work_rc = r->work_rc == RC_OK ? embed_check_budget(r, &r->err) : r->work_rc;
     if (r->work_rc == RC_OK) {
+        r->texts.deadline_ns = server_deadline_ns(&r->link, r->arrived_ns);
         r->work_rc = embed_job_create(&r->job, r->model->embed, &r->texts, r, &r->err);
     }
 }
@@ -355,5 +369,12 @@ void embed_intake(struct server *s, struct http_exchange *x, enum embed_kind kin
     buf_init(&r->body, SERVER_BODY_BYTES_MAX);
     buf_init(&r->reply, EMBED_REPLY_BYTES_MAX);
     embed_make_id(r);
+    r->arrived_ns = clock_mono_ns(loop_clock(s->loop));
+    if (server_read_link(x, &r->link, &err) != RC_OK) {
+        reply_send_error(x, &err);
+        r->x = NULL;
+        embed_request_put(r);
+        return;
+    }
     http_exchange_accept(x, HTTP_BODY_STREAM, SERVER_BODY_BYTES_MAX, &events, r);
 }

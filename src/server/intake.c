@@ -18,7 +18,6 @@ enum {
     INTAKE_ARENA_BYTES_MAX = 768 << 20, /* parsed body, rendered text and tokens of a request */
     INTAKE_NEWS_BYTES_MAX = 64 << 20,
     INTAKE_SLOW_BYTES = 1 << 20, /* a body over this counts as slow work */
-    INTAKE_DEADLINE_MS_MAX = 1 << 30,
 };
 
 /* What the API lets through, the sampler and the matcher take: they assert it. */
@@ -111,10 +110,7 @@ static void intake_job_params(const struct request *r, struct job_params *out,
         .tenant = str_from(r->link.tenant),
         .priority = (uint32_t)r->link.priority,
     };
-    if (r->link.has_deadline) {
-        uint64_t left_ms = MIN(r->link.deadline_ms, (uint64_t)INTAKE_DEADLINE_MS_MAX);
-        out->deadline_ns = r->arrived_ns + left_ms * 1000000;
-    }
+    out->deadline_ns = server_deadline_ns(&r->link, r->arrived_ns);
     if (!s->has_seed) {
         crypto_random(&out->sample.seed, sizeof(out->sample.seed));
     }
@@ -153,7 +149,7 @@ static enum rc intake_check_budget(const struct request *r, uint32_t idx, uint32
     uint32_t left = budget > r->n_prompt_tokens ? budget - r->n_prompt_tokens : 0;
     if (left < r->n_choices) {
         return err_set(
-            err, RC_RATE_LIMITED,
+            err, RC_CONTEXT,
             "The budget of %u tokens does not cover a prompt of %u tokens and an answer.", budget,
             r->n_prompt_tokens);
     }
@@ -428,17 +424,6 @@ static void intake_on_close(void *ctx, enum rc rc)
     request_put(r);
 }
 
-static enum rc intake_read_link(struct request *r, struct err *err)
-{
-    const struct http_head *head = http_exchange_head(r->x);
-    api_link_init(&r->link);
-    enum rc rc = RC_OK;
-    for (uint32_t i = 0; i < head->n_headers && rc == RC_OK; i++) {
-        rc = api_link_read_header(&r->link, head->headers[i].name, head->headers[i].value, err);
-    }
-    return rc;
-}
-
 void intake_generate(struct server *s, struct http_exchange *x, enum api_kind kind)
 {
     static const struct http_exchange_events events = {
@@ -470,7 +455,7 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
     arena_init(&r->news, INTAKE_NEWS_BYTES_MAX);
     buf_init(&r->body, SERVER_BODY_BYTES_MAX);
     intake_make_id(r);
-    if (intake_read_link(r, &err) != RC_OK) {
+    if (server_read_link(x, &r->link, &err) != RC_OK) {
         reply_send_error(x, &err);
         r->x = NULL;
         request_put(r);

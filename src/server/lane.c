@@ -313,7 +313,7 @@ bool lane_step(struct lane *l, uint32_t n_busy, const _Atomic bool *cancel)
         return true;
     }
     cost_observe(&l->cost, &plan->load, ns);
-    lane_metric_step(&l->metric, ns, cost_ratio(&l->cost));
+    lane_metric_step(&l->metric, clock_wall_s(l->conf.clock), ns, cost_ratio(&l->cost));
     l->stats.n_steps++;
     sched_done(&l->sched);
     uint32_t logits = 0;

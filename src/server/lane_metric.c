@@ -16,17 +16,19 @@ void lane_metric_init(struct lane_metric *m, struct str name)
         {&m->looked_up, METRIC_PREFIX_LOOKED_UP}, {&m->hits, METRIC_PREFIX_HITS},
         {&m->drafted, METRIC_DRAFT_TOKENS},       {&m->accepted, METRIC_DRAFT_ACCEPTED},
         {&m->step, METRIC_STEP_DURATION},         {&m->inter_token, METRIC_INTER_TOKEN},
+        {&m->last_step, METRIC_LAST_STEP},        {&m->computed, METRIC_PROMPT_COMPUTED},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         *rows[i].series = metric_with1(rows[i].id, label);
     }
 }
 
-void lane_metric_step(struct lane_metric *m, uint64_t ns, double ratio)
+void lane_metric_step(struct lane_metric *m, int64_t wall_s, uint64_t ns, double ratio)
 {
     if (m->step != NULL) {
         metric_observe(m->step, ns);
         metric_set(m->ratio, ratio);
+        metric_set(m->last_step, (double)wall_s);
     }
 }
 
@@ -73,6 +75,7 @@ void lane_metric_stats(struct lane_metric *m, const struct lane_stats *now)
     metric_add(m->preemptions, now->sched.n_preempted - told->sched.n_preempted);
     metric_add(m->looked_up, now->sched.n_looked_up_tokens - told->sched.n_looked_up_tokens);
     metric_add(m->hits, now->sched.n_hit_tokens - told->sched.n_hit_tokens);
+    metric_add(m->computed, now->n_prompt_tokens - told->n_prompt_tokens);
     metric_add(m->drafted, now->n_drafted - told->n_drafted);
     metric_add(m->accepted, now->n_accepted - told->n_accepted);
     m->told = *now;

@@ -139,6 +139,26 @@ static void server_route_rerank(struct server *s, struct http_exchange *x, struc
     embed_intake(s, x, EMBED_SCORES);
 }
 
+/* ---- the link ---- */
+
+enum rc server_read_link(struct http_exchange *x, struct api_link *link, struct err *err)
+{
+    const struct http_head *head = http_exchange_head(x);
+    api_link_init(link);
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; i < head->n_headers && rc == RC_OK; i++) {
+        rc = api_link_read_header(link, head->headers[i].name, head->headers[i].value, err);
+    }
+    return rc;
+}
+
+uint64_t server_deadline_ns(const struct api_link *link, uint64_t arrived_ns)
+{
+    enum { DEADLINE_MS_MAX = 1 << 30 };
+    uint64_t left_ms = MIN(link->deadline_ms, (uint64_t)DEADLINE_MS_MAX);
+    return link->has_deadline ? arrived_ns + left_ms * 1000000 : 0;
+}
+
 /* ---- routing ---- */
 
 struct server_route {
@@ -303,7 +323,9 @@ static enum rc server_start_step(struct server *s, struct err *err)
         if (rc != RC_OK) {
             return rc;
         }
-        if (!embeds) {
+        if (embeds) {
+            embed_name_model(m->embed, m->id);
+        } else {
             step_name_model(m->model, m->id);
         }
     }

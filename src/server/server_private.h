@@ -2,6 +2,7 @@
 #ifndef SERVER_SERVER_PRIVATE_H
 #define SERVER_SERVER_PRIVATE_H
 
+#include "api/link.h"
 #include "net/http_server.h"
 #include "server/server.h"
 #include "server/step.h"
@@ -39,6 +40,11 @@ struct server {
 
 /* A request has ended, or loading has: frees a destroyed server that nothing refers to. */
 void server_settle(struct server *s);
+
+/* The link's headers of a request. */
+RC server_read_link(struct http_exchange *x, struct api_link *link, struct err *err);
+/* Monotonic, of a request that arrived then; 0 = none. */
+uint64_t server_deadline_ns(const struct api_link *link, uint64_t arrived_ns);
 
 /* NULL when no loaded model has that id. */
 struct served_model *server_find_model(struct server *s, struct str id);

@@ -112,6 +112,7 @@ def test_show():
     memory = d["memory"]
     assert sum(t["bytes"] for t in d["tensors"]) == memory["weight_bytes"] < os.path.getsize(MODEL_FILE)
     assert memory["kv_bytes"] == memory["kv_bytes_per_token"] * memory["context_tokens"]
+    assert "workspace" in text and 1 << 20 < memory["workspace_bytes"] < 64 << 20
     small = json.loads(ok("show", MODEL_FILE, "--json", "--ctx", "128"))["memory"]
     assert small["kv_bytes"] == 128 * memory["kv_bytes_per_token"]
 

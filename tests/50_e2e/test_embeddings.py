@@ -256,3 +256,22 @@ def test_usage_is_counted(served, client):
     before = embed(client, TEXTS)
     event = eventually(lambda: [e for e in served.events("access") if e["http.request.id"] == before._request_id])[0]
     assert before.usage.prompt_tokens in event.values(), event
+
+
+# ---- the link's limits ----
+
+
+def test_deadlines_and_budgets_hold_for_texts_too(served):
+    for path, body in (("/v1/embeddings", {"model": "bert", "input": TEXTS}),
+                       ("/v1/rerank", {"model": "bert-rank", "query": "a b", "documents": TEXTS})):
+        reply = served.link("POST", path, body, ["bud-deadline-ms: 0"])
+        assert reply.status == 504 and reply.error()["code"] == "timeout"
+        reply = served.link("POST", path, body, ["bud-budget-tokens: 5"])
+        assert reply.status == 400 and reply.error()["code"] == "context_length_exceeded"
+        reply = served.link("POST", path, body, ["bud-budget-tokens: x"])
+        assert reply.status == 400 and reply.error()["param"] == "bud-budget-tokens"
+        reply = served.link("POST", path, body, ["bud-deadline-ms: 60000", "bud-budget-tokens: 1000"])
+        assert reply.status == 200
+    text = served.link("GET", "/metrics").body.decode()
+    for name in ("batches", "texts", "tokens"):
+        assert f'bud_embed_{name}_total{{model="bert"}}' in text and f'bud_embed_{name}_total{{model="bert-rank"}}' in text

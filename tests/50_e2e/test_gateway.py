@@ -75,6 +75,17 @@ def test_limits_raise_the_sdks_errors(server):
     assert 0 < float(caught.value.response.headers["retry-after"]) <= 30
 
 
+def test_a_prompt_that_no_limit_could_hold_is_400(server):
+    """Trying again would not help, so the SDK must not."""
+    key = key_of(server, "--limit", "tokens_per_minute=100")
+    known(server, key["key"])
+    client = sdk(server, key["key"])
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt="Once upon a time " * 20, max_tokens=4)
+    assert caught.value.code == "context_length_exceeded" and "100" in caught.value.message
+    ask(client)
+
+
 def test_a_budget_is_never_passed_by_many_at_once(server):
     key = key_of(server, "--project", "small")
     known(server, key["key"])

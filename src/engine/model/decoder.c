@@ -306,26 +306,40 @@ static enum rc alloc_buffers(struct decoder *d, struct err *err)
             }
         }
     }
+    ASSERT(d->memory.workspace_bytes ==
+           modelconf_row_floats(c) * sizeof(float) * (uint64_t)d->tokens_max);
     return RC_OK;
 }
 
-static enum rc alloc_kv(struct decoder *d, const struct decoder_conf *conf, struct err *err)
+static struct kv_shape kv_shape_of(const struct decoder *d, const struct decoder_conf *conf)
 {
-    struct kv_shape shape = {
+    return (struct kv_shape){
         .n_layers = d->conf.n_layers,
         .n_kv_heads = d->conf.n_kv_heads_max,
         .d_head = d->conf.d_head,
         .n_pages = conf->kv_pages,
         .type = conf->kv_type,
     };
+}
+
+static enum rc count_kv(struct decoder *d, const struct decoder_conf *conf, struct err *err)
+{
+    struct kv_shape shape = kv_shape_of(d, conf);
     uint64_t position = backend_kv_position_bytes(&shape);
     if (!checked_mul(position, (uint64_t)KV_PAGE_TOKENS * shape.n_pages, &d->memory.kv_bytes)) {
         return err_set(err, RC_NOMEM, "%u key/value pages are too many", shape.n_pages);
     }
+    return RC_OK;
+}
+
+static enum rc alloc_kv(struct decoder *d, const struct decoder_conf *conf, struct err *err)
+{
+    struct kv_shape shape = kv_shape_of(d, conf);
     return d->backend->ops->kv_alloc(d->backend, &shape, &d->kv, err);
 }
 
-/* Before weights are packed: what does not fit is refused, not killed half-way. */
+/* Before pages are taken and weights packed: what does not fit is refused with the numbers, not
+ * killed half-way. */
 static enum rc check_memory(const struct decoder *d, uint64_t memory_bytes_max, struct err *err)
 {
     enum { MIB = 1 << 20 };
@@ -368,10 +382,13 @@ RC decoder_open(struct decoder **out, const struct gguf *g, const struct decoder
         rc = alloc_buffers(d, err);
     }
     if (rc == RC_OK) {
-        rc = alloc_kv(d, conf, err);
+        rc = count_kv(d, conf, err);
     }
     if (rc == RC_OK) {
         rc = check_memory(d, conf->memory_bytes_max, err);
+    }
+    if (rc == RC_OK) {
+        rc = alloc_kv(d, conf, err);
     }
     if (rc == RC_OK) {
         rc = weights_prepare(&d->weights, d->backend, conf->progress, conf->progress_ctx, err);

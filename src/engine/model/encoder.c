@@ -222,6 +222,8 @@ static enum rc alloc_buffers(struct encoder *e, struct err *err)
     for (size_t i = 0; i < n_used && rc == RC_OK; i++) {
         rc = alloc_buffer(e, rows[i].width, rows[i].to, err);
     }
+    ASSERT(rc != RC_OK || e->memory.workspace_bytes ==
+                              modelconf_row_floats(c) * sizeof(float) * (uint64_t)e->tokens_max);
     return rc;
 }
 

@@ -461,3 +461,24 @@ void modelconf_deinit(struct modelconf *c)
     mem_free(c->layers);
     c->layers = NULL;
 }
+
+uint64_t modelconf_row_floats(const struct modelconf *c)
+{
+    bool encoder = modelconf_has(c, ARCH_ENCODER);
+    uint64_t n_q = (uint64_t)c->n_heads_max * c->d_head;
+    uint64_t n_kv = (uint64_t)c->n_kv_heads_max * c->d_head;
+    uint64_t floats = c->n_embd + n_q + 2 * n_kv + n_q;
+    if (encoder || modelconf_has(c, ARCH_DENSE)) {
+        floats += c->n_ff_max;
+    }
+    if (!encoder && modelconf_has(c, ARCH_POST_NORMS)) {
+        floats += c->n_embd;
+    }
+    if (!encoder || !modelconf_has(c, ARCH_POSITIONS)) {
+        floats += c->n_rot;
+    }
+    if (!encoder && modelconf_has(c, ARCH_ROPE_LOCAL)) {
+        floats += c->n_rot;
+    }
+    return floats;
+}

@@ -75,6 +75,9 @@ RC modelconf_init(struct modelconf *c, const struct gguf *g, struct err *err);
 /* May be called twice and on a zeroed struct. */
 void modelconf_deinit(struct modelconf *c);
 
+/* Floats of activations that one row of a step takes (decoder.c, encoder.c). */
+uint64_t modelconf_row_floats(const struct modelconf *c);
+
 static inline bool modelconf_has(const struct modelconf *c, unsigned traits)
 {
     return (c->traits & traits) != 0;

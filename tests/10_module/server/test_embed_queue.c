@@ -56,7 +56,8 @@ static void rig_close(struct rig *r)
 }
 
 /* A job of n texts of n_tokens each, all of them token `id`. */
-static struct embed_job *make(struct rig *r, uint32_t n, uint32_t n_tokens, int32_t id)
+static struct embed_job *make_until(struct rig *r, uint32_t n, uint32_t n_tokens, int32_t id,
+                                    uint64_t left_ms)
 {
     struct embed_job *j = NULL;
     uint32_t lengths[256];
@@ -69,8 +70,14 @@ static struct embed_job *make(struct rig *r, uint32_t n, uint32_t n_tokens, int3
         tokens[i] = id;
     }
     struct embed_texts texts = {.n = n, .n_tokens = lengths, .tokens = tokens};
+    texts.deadline_ns = left_ms != 0 ? clock_mono_ns(&r->clock.clock) + left_ms * 1000000 : 0;
     assert_int_equal(embed_job_create(&j, r->m, &texts, r, NULL), RC_OK);
     return j;
+}
+
+static struct embed_job *make(struct rig *r, uint32_t n, uint32_t n_tokens, int32_t id)
+{
+    return make_until(r, n, n_tokens, id, 0);
 }
 
 static struct embed_job *submit(struct rig *r, uint32_t n, uint32_t n_tokens, int32_t id)
@@ -241,6 +248,66 @@ static void the_line_is_bounded(void **state)
     rig_close(&r);
 }
 
+static void a_late_job_comes_back_without_vectors(void **state)
+{
+    (void)state;
+    struct rig r;
+    uint64_t due_ns;
+    rig_open(&r, (struct embed_conf){.batch_texts = 4, .batch_ms = 50});
+    struct embed_job *late = make_until(&r, 1, 2, 7, 20);
+    struct embed_job *other = make_until(&r, 1, 2, 7, 80);
+    assert_int_equal(embed_submit(r.q, late, NULL), RC_OK);
+    assert_int_equal(embed_submit(r.q, other, NULL), RC_OK);
+    assert_int_equal(run(&r, &due_ns), 0);
+    clock_fake_advance_ms(&r.clock, 30);
+    assert_int_equal(run(&r, &due_ns), 0); /* the batch closes later, with the other alone */
+    assert_true(embed_job_is_late(late));
+    assert_null(embed_job_out(late));
+    done(&r, late);
+    clock_fake_advance_ms(&r.clock, 30);
+    assert_int_equal(run(&r, &due_ns), 1);
+    assert_false(embed_job_is_late(other));
+    assert_non_null(embed_job_out(other));
+    done(&r, other);
+    rig_close(&r);
+}
+
+/* A clock by which 10 ms pass between any two looks. */
+static uint64_t ticking_ns(const struct clock *c)
+{
+    struct rig *r = CONTAINER_OF(CONTAINER_OF(c, struct clock_fake, clock), struct rig, clock);
+    clock_fake_advance_ms(&r->clock, 10);
+    return r->clock.mono_ns;
+}
+
+static void a_deadline_that_cannot_be_met_is_refused(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct err err = {0};
+    uint64_t due_ns;
+    rig_open(&r, (struct embed_conf){.batch_texts = 4, .batch_ms = 5});
+    struct embed_job *a = make_until(&r, 4, 2, 7, 1000);
+    assert_int_equal(embed_submit(r.q, a, &err), RC_OK); /* nothing is known yet */
+    uint64_t (*stands)(const struct clock *c) = r.clock.clock.mono_ns;
+    r.clock.clock.mono_ns = ticking_ns;
+    assert_true(run(&r, &due_ns) > 0); /* 8 tokens, in 20 ms at least */
+    r.clock.clock.mono_ns = stands;
+    done(&r, a);
+    struct embed_job *far = make_until(&r, 1, 10, 7, 1000000);
+    assert_int_equal(embed_submit(r.q, far, NULL), RC_OK);
+    struct embed_job *near = make_until(&r, 1, 10, 7, 2);
+    assert_int_equal(embed_submit(r.q, near, &err), RC_BUSY);
+    assert_in_range(err.retry_ms, 1000, 60000);
+    assert_non_null(strstr(err.msg, "2 ms are left"));
+    clock_fake_advance_ms(&r.clock, 2);
+    assert_int_equal(embed_submit(r.q, near, &err), RC_TIMEOUT);
+    embed_job_destroy(near);
+    embed_end(r.q);
+    done(&r, far);
+    rig_close(&r);
+}
+
 /* ---- on the engine thread ---- */
 
 static void wake_nobody(void *ctx)
@@ -285,6 +352,8 @@ int main(void)
         cmocka_unit_test(a_cancelled_job_comes_back_without_vectors),
         cmocka_unit_test(the_end_gives_every_job_back),
         cmocka_unit_test(the_line_is_bounded),
+        cmocka_unit_test(a_late_job_comes_back_without_vectors),
+        cmocka_unit_test(a_deadline_that_cannot_be_met_is_refused),
         cmocka_unit_test(the_engine_thread_serves_the_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -333,7 +333,7 @@ static void the_links_limits_are_kept(void **state)
     answer_free(&a);
     snprintf(headers, sizeof(headers), "bud-budget-tokens: %d\r\n", (int)n_prompt + 1);
     ask(&r.addr, COMPLETE, headers, body, &a);
-    assert_int_equal(a.status, 429);
+    assert_int_equal(a.status, 400); /* it would not fit later either: nothing to try again */
     answer_free(&a);
     ask(&r.addr, COMPLETE, "bud-deadline-ms: 0\r\n", body, &a);
     assert_int_equal(a.status, 504);

@@ -145,6 +145,24 @@ def test_records_hold_what_was_used_and_paid(tmp_path):
     up.shutdown()
 
 
+def test_a_day_goes_on_after_a_start(tmp_path):
+    up = Upstream()
+    front = start(tmp_path, up, "bud")
+    home, front.own_home = front.home, False
+    key = json.loads(bud("key", "create", "--json", "--limit", "tokens_per_day=300", home=home).stdout)["key"]
+    owner, front.key = front.key, key
+    assert eventually(lambda: post(front, False, 200, "spend").status == 200)
+    assert eventually(lambda: post(front, False, 200, "more").status == 429)  # what is left is given first
+    front.stop()
+    front = start(tmp_path, up, "bud", home=home)
+    front.key, front.own_home = key, True
+    assert post(front, False, 200, "again").json()["error"]["code"] == "insufficient_quota"
+    front.key = owner
+    assert post(front, False, 5, "other").status == 200
+    front.stop()
+    up.shutdown()
+
+
 def test_explain_says_why(tmp_path):
     up = Upstream()
     with start(tmp_path, up, "bud") as front:

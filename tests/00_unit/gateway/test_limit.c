@@ -103,6 +103,27 @@ static void days_and_months_end_with_the_calendar(void **state)
     limiter_destroy(l);
 }
 
+static void what_was_used_before_counts(void **state)
+{
+    (void)state;
+    struct limiter *l;
+    struct limit_ticket t;
+    struct limit_result r;
+    const struct cat_limits limits = {.tokens_per_day = 100, .money_per_month = 500000};
+    limiter_create(&l, 1);
+    assert_true(limit_load(l, STR_LIT("key:a"), 90, 0, at_ms(0)));
+    assert_true(limit_load(l, STR_LIT("key:a"), 0, 490000, at_ms(0)));
+    assert_false(reserve(l, &limits, 10, 1, 0, &t, &r));
+    assert_int_equal(r.refused, LIMIT_DAY);
+    assert_int_equal(r.left, 10);
+    assert_false(reserve(l, &limits, 50, 1, 86400000, &t, &r)); /* a new day, the same month */
+    assert_int_equal(r.refused, LIMIT_MONEY);
+    assert_int_equal(r.left, 10000);
+    assert_true(reserve(l, &limits, 8, 1, 86400000, &t, &r));
+    limit_settle(l, &t, 9, 10000, at_ms(86400000));
+    limiter_destroy(l);
+}
+
 static void the_calendar_is_right(void **state)
 {
     (void)state;
@@ -117,6 +138,7 @@ static void the_calendar_is_right(void **state)
         time_t when = (time_t)s;
         gmtime_r(&when, &tm);
         assert_int_equal(limit_month(s), (tm.tm_year + 1900) * 12 + tm.tm_mon);
+        assert_int_equal(limit_month_start(s + 86399), s - (tm.tm_mday - 1) * 86400ll);
     }
 }
 
@@ -287,6 +309,7 @@ int main(void)
         cmocka_unit_test(requests_follow_the_minute),
         cmocka_unit_test(tokens_are_cut_to_what_is_left_and_given_back),
         cmocka_unit_test(days_and_months_end_with_the_calendar),
+        cmocka_unit_test(what_was_used_before_counts),
         cmocka_unit_test(the_calendar_is_right),
         cmocka_unit_test(costs_are_rounded_up_once),
         cmocka_unit_test(a_refusal_counts_nowhere),

@@ -19,7 +19,7 @@ FILE_LINES_WARN, FILE_LINES_MAX, FUNCTION_LINES_MAX, BLOB_BYTES_MAX = 800, 1200,
 EDGES = {
     "base": "", "obs": "base", "net": "base obs", "api": "base", "engine": "base obs",
     "stores": "base obs net", "device": "base obs", "auth": "base obs net api stores",
-    "admin": "base obs net", "gateway": "base obs net api stores auth admin",
+    "admin": "base obs net api stores auth", "gateway": "base obs net api stores auth admin",
     "server": "base obs net api stores engine device auth admin",
     "control": "base obs net api stores device auth admin",
     "cli": "base obs net api stores engine device auth admin gateway server control",

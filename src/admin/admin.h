@@ -1,17 +1,33 @@
-/* admin.h: the admin listener: health, and metrics for those who may read them. */
+/* admin.h: the admin listener: health, metrics and the administration of everything, under its own
+ * policy (auth/policy.h). What touches the stores runs on a worker, one request after the other. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
+#include "admin/call.h"
 #include "net/addr.h"
 #include "net/http_server.h"
 
+enum { ADMIN_WAITING_MAX = 64 }; /* requests in line for the stores; more get 503 */
+
+/* How a reload went; on the loop. */
+typedef void (*admin_reloaded)(void *ctx, const struct err *err);
+
 struct admin_conf {
     struct addr listen;
+    bool metrics_open; /* where only this machine can reach it, /metrics needs no key */
+    const struct admin_store *store; /* borrowed until the loop is destroyed */
     bool (*is_ready)(void *ctx);
-    /* RC_OK when the request may read metrics; else why not. */
-    enum rc (*may_read_metrics)(void *ctx, const struct http_head *head, struct err *err);
-    /* Answers with an error in the API's shape. */
-    void (*reply_error)(struct http_exchange *x, const struct err *err);
+    /* Who asks. *held keeps what *who borrows until it is given to put. */
+    enum rc (*authenticate)(void *ctx, struct http_exchange *x, struct principal *who, void **held,
+                            struct err *err);
+    void (*put)(void *ctx, void *held);
+    /* Answers with an error in the API's shape; `allow` is NULL or the methods that there are. */
+    void (*reply_error)(struct http_exchange *x, const struct err *err, const char *allow);
+    /* Members of an object that says how the gateway is. */
+    void (*write_status)(void *ctx, struct json_writer *w);
+    void (*drain)(void *ctx);
+    /* Calls done once, later. RC_CONFLICT while another is under way: then never. */
+    enum rc (*reload)(void *ctx, admin_reloaded done, void *done_ctx, struct err *err);
     void *ctx;
 };
 
@@ -20,7 +36,7 @@ struct admin; /* opaque */
 /* *bound (may be NULL) gets the address with the picked port. */
 RC admin_create(struct admin **out, struct loop *l, const struct admin_conf *conf,
                 struct addr *bound, struct err *err);
-/* NULL is allowed. */
+/* Before loop_destroy, which ends what is on a worker. NULL is allowed. */
 void admin_destroy(struct admin *a);
 
 #endif

@@ -7,10 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "admin/admin.h"
 #include "auth/jwt_verifier.h"
-#include "auth/policy.h"
-#include "auth/scope.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/model_path.h"
@@ -87,16 +84,47 @@ static enum rc front_open(const char *home, struct meta **meta, struct kms **kms
     return rc == RC_OK ? key_pepper_load(pepper, *meta, *kms, err) : rc;
 }
 
+/* A model server of this machine may be there or not: what names it is right either way. */
+static enum rc front_check_catalogue(void *ctx, struct meta *m, struct err *err)
+{
+    struct cat_local local = {0};
+    UNUSED(ctx);
+    enum rc rc = addr_parse(&local.addr, STR_LIT("unix:/local"), err);
+    return rc == RC_OK ? cat_check_store(m, &local, err) : rc;
+}
+
+static enum rc front_check_limits(void *ctx, const struct json *limits, struct err *err)
+{
+    struct cat_limits checked = {0};
+    struct arena arena;
+    UNUSED(ctx);
+    arena_init(&arena, 1 << 20);
+    enum rc rc = conf_read(cat_limits_rows, limits, &arena, &checked, err);
+    arena_deinit(&arena);
+    return rc;
+}
+
+static const struct admin_catalogue front_catalogue = {.check = front_check_catalogue,
+                                                       .check_limits = front_check_limits};
+
 enum rc front_stores_open(struct front_stores *s, struct err *err)
 {
     char home[PATH_MAX];
     enum rc rc = model_path_home(home, err);
     rc = rc == RC_OK ? file_make_dirs(home, err) : rc;
-    return rc == RC_OK ? front_open(home, &s->meta, &s->kms, &s->pepper, err) : rc;
+    rc = rc == RC_OK ? front_open(home, &s->meta, &s->kms, &s->pepper, err) : rc;
+    rc = rc == RC_OK ? audit_open(&s->audit, s->meta, s->kms, err) : rc;
+    s->admin = (struct admin_store){.meta = s->meta,
+                                    .kms = s->kms,
+                                    .pepper = &s->pepper,
+                                    .audit = s->audit,
+                                    .catalogue = front_catalogue};
+    return rc;
 }
 
 void front_stores_close(struct front_stores *s)
 {
+    audit_close(s->audit);
     meta_close(s->meta);
     kms_close(s->kms);
     secret_wipe(&s->pepper);
@@ -106,6 +134,31 @@ void front_stores_close(struct front_stores *s)
 void front_usage_dir(const char *home, char out[PATH_MAX + 16])
 {
     snprintf(out, PATH_MAX + 16, "%s/usage", home);
+}
+
+static enum rc front_note(struct front *f, struct meta *m, const char *what, const char *id,
+                          struct err *err)
+{
+    char object[8 + META_KEY_ID_BYTES];
+    snprintf(object, sizeof(object), "key/%s", id);
+    const struct audit_entry entry = {.time_ms =
+                                          (int64_t)(clock_wall_ns(clock_system()) / 1000000u),
+                                      .who = STR_LIT("bud"),
+                                      .what = str_from(what),
+                                      .object = str_from(object),
+                                      .source = STR_LIT("start")};
+    return audit_commit(f->audit, m, &entry, err);
+}
+
+static enum rc front_store_first(struct front *f, const struct meta_key *row, bool *stored,
+                                 struct err *err)
+{
+    enum rc rc = meta_begin(f->meta, err);
+    rc = rc == RC_OK ? meta_key_insert_first(f->meta, row, stored, err) : rc;
+    rc = rc == RC_OK && *stored ? front_note(f, f->meta, "key.create", row->id, err) : rc;
+    meta_rollback(f->meta);
+    *stored = *stored && rc == RC_OK;
+    return rc;
 }
 
 static enum rc front_first_key(struct front *f, struct err *err)
@@ -128,7 +181,7 @@ static enum rc front_first_key(struct front *f, struct err *err)
         key_make(&f->pepper, &opt, f->first_key, &row);
     }
     bool stored = false;
-    rc = rc == RC_OK ? meta_key_insert_first(f->meta, &row, &stored, err) : rc;
+    rc = rc == RC_OK ? front_store_first(f, &row, &stored, err) : rc;
     if (stored) {
         str_copy(f->first_key_id, sizeof(f->first_key_id), str_from(row.id));
     } else {
@@ -147,9 +200,14 @@ static void front_take_back_key(struct front *f)
     struct err err = {0};
     struct meta *m = NULL;
     enum rc rc = meta_open(&m, f->meta_path, &err);
+    rc = rc == RC_OK ? meta_begin(m, &err) : rc;
     rc = rc == RC_OK ? meta_key_delete(m, f->first_key_id, &err) : rc;
+    rc = rc == RC_OK ? front_note(f, m, "key.delete", f->first_key_id, &err) : rc;
     if (rc != RC_OK) {
         log_event(LOG_STORE_FAIL, log_err(&err), log_err_code(&err));
+    }
+    if (m != NULL) {
+        meta_rollback(m);
     }
     meta_close(m);
 }
@@ -159,10 +217,22 @@ enum rc front_open_stores(struct front *f, bool makes_key, struct err *err)
     f->makes_key = makes_key;
     snprintf(f->meta_path, sizeof(f->meta_path), "%s/meta.db", f->home);
     enum rc rc = front_open(f->home, &f->meta, &f->kms, &f->pepper, err);
-    return rc == RC_OK ? front_first_key(f, err) : rc;
+    rc = rc == RC_OK ? audit_open(&f->audit, f->meta, f->kms, err) : rc;
+    rc = rc == RC_OK ? front_first_key(f, err) : rc;
+    return rc == RC_OK ? meta_open(&f->admin_meta, f->meta_path, err) : rc;
 }
 
 /* ---- reload: all of it, or nothing ---- */
+
+static enum rc front_apply(const struct front *f, const char *path, struct meta *m, struct err *err)
+{
+    const struct catalog_file_to to = {
+        .meta = m,
+        .kms = f->kms,
+        .local = &f->local,
+        .act = {.audit = f->audit, .who = STR_LIT("bud"), .source = STR_LIT("file")}};
+    return catalog_file_apply(path, &to, err);
+}
 
 /* On a worker: reading files, looking up hosts, writing the store. */
 static void front_reload(void *ctx)
@@ -182,8 +252,7 @@ static void front_reload(void *ctx)
     }
     if (f->fresh.catalogue.len > 0) {
         rc = meta_open(&m, f->meta_path, err);
-        rc = rc == RC_OK ? catalog_file_apply(f->fresh.catalogue.ptr, m, f->kms, &f->local, err)
-                         : rc;
+        rc = rc == RC_OK ? front_apply(f, f->fresh.catalogue.ptr, m, err) : rc;
         meta_close(m);
     }
 }
@@ -191,8 +260,16 @@ static void front_reload(void *ctx)
 static void front_reloaded(void *ctx, enum rc rc)
 {
     struct front *f = ctx;
+    admin_reloaded on_reloaded = f->on_reloaded;
     f->reloading = false;
-    if (rc != RC_OK || f->reload_err.code != RC_OK) {
+    f->on_reloaded = NULL;
+    if (rc != RC_OK && f->reload_err.code == RC_OK) {
+        err_set(&f->reload_err, rc, "the server is stopping");
+    }
+    if (on_reloaded != NULL) {
+        on_reloaded(f->on_reloaded_ctx, &f->reload_err);
+    }
+    if (f->reload_err.code != RC_OK) {
         log_event(LOG_CONFIG_WARN, log_cstr("kept", "the settings in force"),
                   log_err(&f->reload_err), log_err_code(&f->reload_err));
         settings_deinit(&f->fresh);
@@ -205,14 +282,25 @@ static void front_reloaded(void *ctx, enum rc rc)
     log_event(LOG_CONFIG_RELOAD);
 }
 
-static void front_on_hangup(void *ctx, int signum)
+static enum rc front_start_reload(void *ctx, admin_reloaded done, void *done_ctx, struct err *err)
 {
     struct front *f = ctx;
-    UNUSED(signum);
     struct loop_job job = {.run = front_reload, .done = front_reloaded, .ctx = f, .slow = true};
-    if (!f->reloading) {
-        f->reloading = loop_work_start(NULL, f->loop, &job, NULL) == RC_OK;
+    if (f->reloading) {
+        return err_set(err, RC_CONFLICT, "A reload is under way.");
     }
+    f->reload_err = (struct err){0};
+    enum rc rc = loop_work_start(NULL, f->loop, &job, err);
+    f->reloading = rc == RC_OK;
+    f->on_reloaded = rc == RC_OK ? done : NULL;
+    f->on_reloaded_ctx = done_ctx;
+    return rc;
+}
+
+static void front_on_hangup(void *ctx, int signum)
+{
+    UNUSED(signum);
+    (void)!front_start_reload(ctx, NULL, NULL, NULL);
 }
 
 /* ---- while it runs ---- */
@@ -230,30 +318,33 @@ static bool front_is_ready(void *ctx)
     return f->gateway != NULL && gateway_is_ready(f->gateway);
 }
 
-static enum rc front_may_read_metrics(void *ctx, const struct http_head *head, struct err *err)
+static enum rc front_authenticate(void *ctx, struct http_exchange *x, struct principal *who,
+                                  void **held, struct err *err)
 {
     const struct front *f = ctx;
-    const struct meta_key *key = NULL;
-    if (f->settings.metrics_open && addr_is_local(&f->admin_bound)) {
-        return RC_OK;
-    }
-    struct str token = key_from_bearer(http_head_value(head, STR_LIT("authorization")));
-    int64_t now_s = clock_wall_s(clock_system());
-    struct cat *cat = catalog_now(f->catalog);
-    enum rc rc = keyring_check(cat->keys, token, now_s, &key, err);
-    if (rc != RC_OK) {
-        return rc;
-    }
-    const struct cat_key *k = &cat->by_key[keyring_index(cat->keys, key)];
-    const struct policy_row *row = policy_row(POLICY_ROUTE_METRICS);
-    if (k->gone) {
-        return keyring_refuse(err);
-    }
-    if (!scope_allows_route(k->who.scopes, str_from(row->scope)) ||
-        !rbac_allows_some(&k->who.grants, row->kind, row->action)) {
-        return err_set(err, RC_FORBIDDEN, "This needs the permission metrics:read.");
-    }
-    return RC_OK;
+    struct cat *cat = NULL;
+    enum rc rc = gateway_authenticate(f->gateway, x, who, &cat, err);
+    *held = cat;
+    return rc;
+}
+
+static void front_put(void *ctx, void *held)
+{
+    UNUSED(ctx);
+    cat_put(held);
+}
+
+static void front_write_status(void *ctx, struct json_writer *w)
+{
+    const struct front *f = ctx;
+    gateway_write_status(f->gateway, w);
+}
+
+/* As if asked to stop from outside: the role's own handler drains. */
+static void front_drain(void *ctx)
+{
+    UNUSED(ctx);
+    (void)kill(getpid(), SIGTERM);
 }
 
 /* People read this, scripts too: one fact a line, the key the only time it is ever shown. */
@@ -327,14 +418,25 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
                                    .serve_unwritten = s->usage.when_full == SETTINGS_SERVE};
     struct catalog_conf catalog = {.pepper = &f->pepper, .kms = f->kms, .local = *local};
     struct admin_conf admin = {.listen = f->admin_listen,
+                               .metrics_open = s->metrics_open,
+                               .store = &f->admin_store,
                                .is_ready = front_is_ready,
-                               .may_read_metrics = front_may_read_metrics,
+                               .authenticate = front_authenticate,
+                               .put = front_put,
                                .reply_error = gateway_reply_error,
+                               .write_status = front_write_status,
+                               .drain = front_drain,
+                               .reload = front_start_reload,
                                .ctx = f};
     f->local = *local;
+    f->admin_store = (struct admin_store){.meta = f->admin_meta,
+                                          .kms = f->kms,
+                                          .pepper = &f->pepper,
+                                          .audit = f->audit,
+                                          .catalogue = front_catalogue};
     enum rc rc = front_start_loop(f, err);
     if (rc == RC_OK && s->catalogue.len > 0) {
-        rc = catalog_file_apply(s->catalogue.ptr, f->meta, f->kms, local, err);
+        rc = front_apply(f, s->catalogue.ptr, f->meta, err);
     }
     rc = rc == RC_OK ? front_start_jwt(f, err) : rc;
     gateway.jwt = f->jwt;
@@ -364,6 +466,8 @@ void front_end(struct front *f)
     journal_close(f->journal);
     log_flush();
     meta_close(f->meta);
+    meta_close(f->admin_meta);
+    audit_close(f->audit);
     kms_close(f->kms);
     secret_wipe(&f->pepper);
     mem_wipe(f->first_key, sizeof(f->first_key));

@@ -5,10 +5,10 @@
 
 #include <limits.h>
 
+#include "admin/admin.h"
 #include "cli/settings.h"
 #include "gateway/gateway.h"
 
-struct admin;
 struct jwt_verifier;
 
 struct front {
@@ -30,6 +30,11 @@ struct front {
     struct journal *journal;
     struct admin *admin;
     struct jwt_verifier *jwt; /* NULL: no issuers */
+    struct audit *audit;
+    struct meta *admin_meta; /* the administration's own connection */
+    struct admin_store admin_store;
+    admin_reloaded on_reloaded; /* who waits for the reload under way; NULL = nobody */
+    void *on_reloaded_ctx;
     struct loop_timer log_timer;
     char first_key_id[META_KEY_ID_BYTES];
     bool makes_key, reloading;
@@ -57,6 +62,8 @@ struct front_stores {
     struct meta *meta;
     struct kms *kms;
     struct secret pepper;
+    struct audit *audit;
+    struct admin_store admin; /* of all these */
 };
 RC front_stores_open(struct front_stores *s, struct err *err);
 void front_stores_close(struct front_stores *s);

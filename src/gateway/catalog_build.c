@@ -245,7 +245,8 @@ void cat_grant(const struct cat *c, struct principal *p)
 /* ---- upstreams ---- */
 
 /* "http://host:port/base" or "unix:/path". */
-static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, struct err *err)
+static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, bool no_lookup,
+                                    struct err *err)
 {
     static const struct str http = STR_LIT("http://"), https = STR_LIT("https://");
     if (u->addr.sa_bytes > 0) {
@@ -268,7 +269,10 @@ static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, str
     }
     bool port = str_find(u->host, STR_LIT(":")) < u->host.len;
     struct str where = port ? u->host : arena_printf(a, "%.*s:80", STR(u->host));
-    return where.ptr != NULL ? addr_resolve(&u->addr, where, err) : cat_fail_room(err);
+    if (where.ptr == NULL || no_lookup) {
+        return where.ptr != NULL ? RC_OK : cat_fail_room(err);
+    }
+    return addr_resolve(&u->addr, where, err);
 }
 
 static enum rc cat_upstream_key(struct cat_upstream *u, struct arena *a, const struct kms *kms,
@@ -300,12 +304,13 @@ static enum rc cat_upstream_key(struct cat_upstream *u, struct arena *a, const s
     return rc;
 }
 
-static enum rc cat_build_upstreams(struct cat *c, const struct kms *kms, struct err *err)
+static enum rc cat_build_upstreams(struct cat *c, const struct kms *kms, bool no_lookup,
+                                   struct err *err)
 {
     struct cat_upstream *upstreams = c->set.upstreams.at;
     for (uint32_t i = 0; i < c->set.upstreams.n; i++) {
         struct cat_upstream *u = &upstreams[i];
-        enum rc rc = cat_upstream_address(u, &c->arena, err);
+        enum rc rc = cat_upstream_address(u, &c->arena, no_lookup, err);
         rc = rc == RC_OK && kms != NULL ? cat_upstream_key(u, &c->arena, kms, err) : rc;
         if (rc != RC_OK) {
             return err_context(err, "upstream %.*s", STR(u->name));
@@ -432,7 +437,7 @@ static enum rc cat_build(struct cat *c, const struct kms *kms, const struct cat_
     }
     rc = rc == RC_OK ? cat_build_roles(c, err) : rc;
     rc = rc == RC_OK ? cat_build_owners(c, err) : rc;
-    rc = rc == RC_OK ? cat_build_upstreams(c, kms, err) : rc;
+    rc = rc == RC_OK ? cat_build_upstreams(c, kms, local->no_lookup, err) : rc;
     return rc == RC_OK ? cat_build_models(c, err) : rc;
 }
 
@@ -559,6 +564,17 @@ enum rc cat_load(struct cat **out, struct meta *m, const struct kms *kms,
         c = NULL;
     }
     *out = c;
+    return rc;
+}
+
+enum rc cat_check_store(struct meta *m, const struct cat_local *local, struct err *err)
+{
+    struct cat_local fast = *local;
+    struct cat *c = cat_create();
+    fast.no_lookup = true;
+    enum rc rc = cat_read_store(c, m, err);
+    rc = rc == RC_OK ? cat_build(c, NULL, &fast, err) : rc;
+    cat_put(c);
     return rc;
 }
 

@@ -17,6 +17,7 @@ struct cat_local {
     struct addr addr;         /* sa_bytes 0 = none */
     const struct str *models; /* borrowed; models of that name need no entry in the catalogue */
     uint32_t n_models;
+    bool no_lookup; /* only checking: hosts of upstreams are not looked up */
 };
 
 /* What belongs to one key. */
@@ -46,6 +47,9 @@ RC cat_load(struct cat **out, struct meta *m, const struct kms *kms, const struc
             const struct cat_local *local, struct err *err);
 /* Checks objects as cat_load would, without keys and secrets; fills fields of theirs on the way. */
 RC cat_check(struct cat_set *set, const struct cat_local *local, struct err *err);
+/* The same for the store as it stands, without looking hosts up: fast, also inside a transaction.
+ */
+RC cat_check_store(struct meta *m, const struct cat_local *local, struct err *err);
 void cat_hold(struct cat *c);
 /* The last one wipes and frees it. NULL is allowed. */
 void cat_put(struct cat *c);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/yaml.h"
@@ -174,14 +175,71 @@ static enum rc catalog_file_objects(struct catalog_file *f, const struct kms *km
     return rc;
 }
 
-enum rc catalog_file_apply(const char *path, struct meta *m, const struct kms *kms,
-                           const struct cat_local *local, struct err *err)
+/* ---- the store ---- */
+
+static enum rc catalog_file_digest_one(void *ctx, const struct meta_object *o)
+{
+    struct buf *b = ctx;
+    if (str_is(o->owner, "file")) {
+        const struct str texts[] = {o->kind, o->name, o->body};
+        for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+            buf_add_u64(b, texts[i].len);
+            buf_add_byte(b, ':');
+            buf_add_str(b, texts[i]);
+        }
+    }
+    return buf_ok(b) ? RC_OK : RC_TOO_LARGE;
+}
+
+/* Of everything that the file owns in the store. */
+static enum rc catalog_file_digest(struct meta *m, char out[AUDIT_DIGEST_BYTES], struct err *err)
+{
+    struct buf all;
+    enum rc rc = RC_OK;
+    buf_init(&all, CATALOG_FILE_ARENA_BYTES_MAX);
+    for (int k = 0; rc == RC_OK && k < CAT_KINDS_N; k++) {
+        rc = meta_objects_each(m, cat_kinds[k].kind, catalog_file_digest_one, &all, err);
+    }
+    audit_digest(buf_str(&all), out);
+    buf_deinit(&all);
+    return rc == RC_TOO_LARGE ? err_set(err, rc, "the catalogue is too large") : rc;
+}
+
+static enum rc catalog_file_store(const struct catalog_file *f, const char *path,
+                                  const struct catalog_file_to *to, struct err *err)
+{
+    char before[AUDIT_DIGEST_BYTES], after[AUDIT_DIGEST_BYTES];
+    struct meta *m = to->meta;
+    enum rc rc = meta_begin(m, err);
+    rc = rc == RC_OK ? catalog_file_digest(m, before, err) : rc;
+    rc = rc == RC_OK ? meta_objects_replace(m, "file", f->objects, f->n_objects, err) : rc;
+    rc = rc == RC_OK ? catalog_file_digest(m, after, err) : rc;
+    if (rc == RC_OK && strcmp(before, after) != 0) {
+        const struct audit_entry entry = {.time_ms =
+                                              (int64_t)(clock_wall_ns(clock_system()) / 1000000u),
+                                          .who = to->act.who,
+                                          .what = STR_LIT("catalogue.apply"),
+                                          .object = str_from(path),
+                                          .source = to->act.source,
+                                          .before = str_from(before),
+                                          .after = str_from(after)};
+        rc = audit_commit(to->act.audit, m, &entry, err);
+    } else if (rc == RC_OK) {
+        rc = meta_commit(m, err);
+    }
+    meta_rollback(m);
+    return rc;
+}
+
+enum rc catalog_file_apply(const char *path, const struct catalog_file_to *to, struct err *err)
 {
     struct catalog_file f = {0};
-    enum rc rc = catalog_file_open(&f, path, local, err);
+    enum rc rc = catalog_file_open(&f, path, to->local, err);
     if (rc == RC_OK) {
-        rc = catalog_file_objects(&f, kms, err);
-        rc = rc == RC_OK ? meta_objects_replace(m, "file", f.objects, f.n_objects, err) : rc;
+        /* Upstreams' keys come out sealed anew each time: what is the same is stored once more, and
+         * noted. */
+        rc = catalog_file_objects(&f, to->kms, err);
+        rc = rc == RC_OK ? catalog_file_store(&f, path, to, err) : rc;
         if (rc != RC_OK) {
             err_context(err, "%s", path);
         }

@@ -39,7 +39,7 @@ static void gateway_seed(struct rng *rng)
     rng_init(rng, seed);
 }
 
-static void gateway_send_error(struct http_exchange *x, const struct err *err, const char *allow)
+void gateway_reply_error(struct http_exchange *x, const struct err *err, const char *allow)
 {
     struct api_header extra[API_FAIL_HEADERS_MAX];
     char id[GW_ID_BYTES];
@@ -71,11 +71,6 @@ static void gateway_send_error(struct http_exchange *x, const struct err *err, c
     buf_deinit(&body);
 }
 
-void gateway_reply_error(struct http_exchange *x, const struct err *err)
-{
-    gateway_send_error(x, err, NULL);
-}
-
 /* People paste a base URL with or without /v1: both work. Empty when there is no room. */
 static struct str gateway_path(struct http_exchange *x)
 {
@@ -94,11 +89,11 @@ static void gateway_refuse(struct http_exchange *x, const char *allow)
     int n = (int)MIN(head->path.len, (size_t)200);
     if (allow[0] != '\0') {
         err_set(&err, RC_METHOD, "Not allowed: %s %.*s.", method, n, head->path.ptr);
-        gateway_send_error(x, &err, allow);
+        gateway_reply_error(x, &err, allow);
         return;
     }
     err_set(&err, RC_NOT_FOUND, "Unknown request URL: %s %.*s.", method, n, head->path.ptr);
-    gateway_send_error(x, &err, NULL);
+    gateway_reply_error(x, &err, NULL);
 }
 
 static void gateway_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,

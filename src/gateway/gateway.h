@@ -50,7 +50,15 @@ void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *
 /* NULL is allowed. */
 void gateway_destroy(struct gateway *g);
 
-/* An error in the API's shape, for requests that no stage has seen. */
-void gateway_reply_error(struct http_exchange *x, const struct err *err);
+/* An error in the API's shape, for requests that no stage has seen; `allow` is NULL, or the methods
+ * that there are. */
+void gateway_reply_error(struct http_exchange *x, const struct err *err, const char *allow);
+
+/* Who asks, for the admin listener: the API's keys and its lock-out. *who borrows from *held, which
+ * cat_put lets go of. */
+RC gateway_authenticate(struct gateway *g, struct http_exchange *x, struct principal *who,
+                        struct cat **held, struct err *err);
+/* Members of an object that says how the gateway and the servers behind it are. */
+void gateway_write_status(struct gateway *g, struct json_writer *w);
 
 #endif

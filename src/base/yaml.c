@@ -208,6 +208,23 @@ static bool yaml_is_blank(struct str text)
     return true;
 }
 
+/* libfyaml reads on for ever in a directive that is not text, and no file of ours needs one. */
+static enum rc yaml_check_text(struct str text, struct err *err)
+{
+    if (!str_utf8_valid(text)) {
+        return err_set(err, RC_SYNTAX, "not valid UTF-8");
+    }
+    static const char mark[] = "\xEF\xBB\xBF";
+    size_t start = str_starts(text, STR_LIT(mark)) ? sizeof(mark) - 1 : 0;
+    for (size_t i = start; i < text.len; i++) {
+        bool begins = i == start || text.ptr[i - 1] == '\n' || text.ptr[i - 1] == '\r';
+        if (begins && text.ptr[i] == '%') {
+            return err_set(err, RC_SYNTAX, "a line begins with '%%': directives are not taken");
+        }
+    }
+    return RC_OK;
+}
+
 static enum rc yaml_load(struct yaml_reader *y, struct fy_parser *parser, struct fy_diag *diag,
                          struct json *root)
 {
@@ -228,6 +245,10 @@ enum rc yaml_parse(struct str text, struct arena *a, const struct json **out, st
 {
     if (text.len > YAML_BYTES_MAX) {
         return err_set(err, RC_TOO_LARGE, "over %d bytes", YAML_BYTES_MAX);
+    }
+    enum rc rc = yaml_check_text(text, err);
+    if (rc != RC_OK) {
+        return rc;
     }
     struct yaml_reader y = {.arena = a, .err = err};
     struct json *root = arena_alloc(a, sizeof(*root));
@@ -251,7 +272,6 @@ enum rc yaml_parse(struct str text, struct arena *a, const struct json **out, st
                                         FYPCF_ALLOW_DUPLICATE_KEYS,
                                .diag = diag};
     struct fy_parser *parser = fy_parser_create(&cfg);
-    enum rc rc = RC_OK;
     if (parser == NULL || fy_parser_set_string(parser, text.ptr, text.len) != 0) {
         rc = err_set(err, RC_NOMEM, "out of memory");
     } else {

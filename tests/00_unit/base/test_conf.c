@@ -70,6 +70,9 @@ static void yaml_refuses_what_is_doubtful(void **state)
         {"? [a]\n: b", "a key must be a text"},
         {"a: \"x", "closing quote"},
         {"\tx: 1", "line 1"},
+        {":\n%0=\xA0", "UTF-8"},
+        {"%YAML 1.2\n---\na: 1\n", "directives"},
+        {"\xEF\xBB\xBF%0", "directives"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const struct json *root = NULL;

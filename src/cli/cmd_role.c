@@ -15,14 +15,12 @@ static const struct role_kind role_kind_role = {"/admin/v1/roles", "permissions"
 static const struct role_kind role_kind_user = {"/admin/v1/users", "roles"};
 
 static const struct args_row cmd_role_options[] = {
-    {"--permission", 'p', "KIND[/NAME]:ACTION",
-     "what it may, such as 'models/llama-*:invoke' or 'keys:read'; may be repeated"},
+    {"--permission", 'p', "KIND[/NAME]:ACTION", "such as 'models/llama-*:invoke'; may be repeated"},
     ADMINISTER_OPTIONS,
     {0},
 };
 static const struct args_row cmd_user_options[] = {
-    {"--role", 'r', "NAME",
-     "no key of the user does more than the roles allow together; may be repeated"},
+    {"--role", 'r', "NAME", "bounds what keys of the user may do; may be repeated"},
     {"--organisation", 'o', "NAME", "the organisation that the user belongs to"},
     {"--service", 0, NULL, "a service account, not a person"},
     ADMINISTER_OPTIONS,
@@ -155,7 +153,7 @@ const struct command cmd_role = {
     .name = "role",
     .words = "ls|show|create|rm [NAME]",
     .line = "Sets of permissions that keys and users have",
-    .help = "Built in are owner, admin, developer, viewer and billing. create replaces a role of "
+    .help = "Built in are owner, admin, developer, viewer and billing. create replaces a role of\n"
             "that name.\n",
     .options = cmd_role_options,
     .n_words_min = 1,

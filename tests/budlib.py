@@ -109,9 +109,12 @@ class Serve:
             self.stop()
             raise AssertionError(f"bud serve did not become ready:\n{text}")
         eventually(lambda: re.search(r"^  models .*\n(.*\n)*\n", self.output(), re.M))
+        self.read_addresses()
+
+    def read_addresses(self):
         text = self.output()
-        self.url = re.search(r"^  API +(http://\S+)/v1$", text, re.M).group(1)
-        self.admin = re.search(r"^  admin +(http://\S+)$", text, re.M).group(1)
+        self.url = re.search(r"^  API +(https?://\S+)/v1$", text, re.M).group(1)
+        self.admin = re.search(r"^  admin +(https?://\S+)$", text, re.M).group(1)
         key = re.search(r"^  key +(sk-bud-\S+)$", text, re.M)
         self.key = key.group(1) if key else None
 

@@ -387,7 +387,7 @@ enum rc admin_create(struct admin **out, struct loop *l, const struct admin_conf
     a->conf = *conf;
     list_init(&a->waiting);
     struct http_server_conf http = {.handler = admin_handle, .handler_ctx = a};
-    struct listen_conf listen = {.addr = conf->listen};
+    struct listen_conf listen = {.addr = conf->listen, .tls = conf->tls};
     enum rc rc = http_server_create(&a->http, l, &http, err);
     rc = rc == RC_OK ? http_server_listen(a->http, &listen, &a->bound, err) : rc;
     if (rc != RC_OK) {

@@ -16,6 +16,7 @@ struct admin_conf {
     struct addr listen;
     bool metrics_open; /* where only this machine can reach it, /metrics needs no key */
     const struct admin_store *store; /* borrowed until the loop is destroyed */
+    struct tls_keep *tls;            /* NULL = plain; must outlive the listener */
     bool (*is_ready)(void *ctx);
     /* Who asks. *held keeps what *who borrows until it is given to put. */
     enum rc (*authenticate)(void *ctx, struct http_exchange *x, struct principal *who, void **held,

@@ -9,6 +9,7 @@
 #include "cli/local.h"
 #include "cli/model_path.h"
 #include "net/process.h"
+#include "net/tls_keep.h"
 #include "obs/crash.h"
 #include "obs/log.h"
 #include "server/server.h"
@@ -19,7 +20,11 @@ enum { CMD_SERVER_DRAIN_MS = 30000 };
 static const struct args_row cmd_server_options[] = {
     {"--model", 'm', "MODEL", "GGUF file or model name; may be repeated; ID=FILE names it"},
     {"--listen", 'l', "ADDR",
-     "unix:PATH, or a loopback address (default unix:$BUD_HOME/server.sock)"},
+     "unix:PATH, loopback, or any with TLS (default $BUD_HOME/server.sock)"},
+    {"--tls-cert", 0, "FILE", "certificate chain (PEM): gateways speak TLS 1.3 with it"},
+    {"--tls-key", 0, "FILE", "its key (PEM)"},
+    {"--tls-client-ca", 0, "FILE", "CA (PEM) that a gateway's certificate must come from"},
+    {"--tls-client-pin", 0, "PIN", "the only gateway key taken (sha256//…); may be repeated"},
     LIMITS_OPTIONS,
     {"--lifeline", 0, NULL, "end when standard input closes (set by bud serve)"},
     LOCAL_ENGINE_OPTIONS,
@@ -34,6 +39,7 @@ struct cmd_server_run {
     char paths[STEP_MODELS_MAX][PATH_MAX];
     struct server_model_conf models[STEP_MODELS_MAX];
     struct server_conf conf;
+    struct tls_keep *tls;
 };
 
 /* ---- settings ---- */
@@ -79,11 +85,48 @@ static enum rc cmd_server_listen(const struct args *a, struct addr *out, struct 
         given = text;
     }
     enum rc rc = addr_parse(out, str_from(given), err);
-    if (rc == RC_OK && !addr_is_local(out)) {
+    if (rc == RC_OK && !addr_is_local(out) && !args_has(a, "--tls-cert")) {
         return err_set(err, RC_FORBIDDEN,
-                       "%s: a model server listens on a UNIX socket or on loopback only", given);
+                       "%s: a model server that others can reach asks them for certificates: name "
+                       "--tls-cert, --tls-key and --tls-client-ca",
+                       given);
     }
     return rc;
+}
+
+/* It has no keys of its own: who may speak to it shows a certificate. */
+static enum rc cmd_server_tls(struct cmd_server_run *r, const struct args *a, struct err *err)
+{
+    struct str pins[TLS_PINS_MAX + 1];
+    struct tls_keep_conf conf = {
+        .tls = {.server = true,
+                .ask = TLS_ASK_REQUIRED,
+                .cert = str_from(args_str(a, "--tls-cert", "")),
+                .key = str_from(args_str(a, "--tls-key", "")),
+                .ca = str_from(args_str(a, "--tls-client-ca", "")),
+                .pins = pins},
+    };
+    const char *pin;
+    while (conf.tls.n_pins <= TLS_PINS_MAX &&
+           (pin = args_nth(a, "--tls-client-pin", conf.tls.n_pins)) != NULL) {
+        pins[conf.tls.n_pins++] = str_from(pin);
+    }
+    bool asked = conf.tls.cert.len + conf.tls.key.len + conf.tls.ca.len + conf.tls.n_pins > 0;
+    if (asked && addr_is_unix(&r->conf.listen)) {
+        return err_set(err, RC_INVALID, "a UNIX socket needs no TLS");
+    }
+    enum rc rc = asked ? tls_keep_create(&r->tls, r->loop, &conf, err) : RC_OK;
+    r->conf.tls = r->tls;
+    return rc;
+}
+
+static void cmd_server_on_hangup(void *ctx, int signum)
+{
+    struct cmd_server_run *r = ctx;
+    UNUSED(signum);
+    if (r->tls != NULL) {
+        tls_keep_reload(r->tls);
+    }
 }
 
 static enum rc cmd_server_conf(struct cmd_server_run *r, const struct args *a, struct err *err)
@@ -143,7 +186,9 @@ static void cmd_server_on_ready(void *ctx, enum rc rc, const struct err *err)
 static enum rc cmd_server_start(struct cmd_server_run *r, const struct args *a, struct err *err)
 {
     enum rc rc = loop_create(&r->loop, clock_system(), err);
+    rc = rc == RC_OK ? cmd_server_tls(r, a, err) : rc;
     rc = rc == RC_OK ? loop_signal(r->loop, SIGTERM, cmd_server_on_signal, r, err) : rc;
+    rc = rc == RC_OK ? loop_signal(r->loop, SIGHUP, cmd_server_on_hangup, r, err) : rc;
     if (rc == RC_OK && args_has(a, "--lifeline")) {
         /* Ctrl-C reaches the whole foreground group: what ends here, and when, the parent says. */
         signal(SIGINT, SIG_IGN);
@@ -175,6 +220,7 @@ static enum rc cmd_server_main(const struct args *a, struct err *err)
         }
     }
     server_destroy(r->server);
+    tls_keep_destroy(r->tls);
     loop_destroy(r->loop);
     mem_free(r);
     return rc;
@@ -186,7 +232,8 @@ const struct command cmd_server = {
     .line = "Run a model server alone",
     .help =
         "It speaks the API on a UNIX socket, without keys: a gateway ('bud serve') stands before\n"
-        "it. /readyz answers 200 once every model is loaded.\n",
+        "it. On another machine's gateway it listens on TCP, with certificates on both sides\n"
+        "('bud cert'). /readyz answers 200 once every model is loaded.\n",
     .options = cmd_server_options,
     .run = cmd_server_main,
 };

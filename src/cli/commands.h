@@ -23,9 +23,9 @@ const struct command *const *commands_all(void);
 const struct command *commands_find(const char *name);
 
 /* One row each, defined in the file that implements it. */
-extern const struct command cmd_run, cmd_chat, cmd_serve, cmd_gateway, cmd_key, cmd_role, cmd_user,
-    cmd_audit, cmd_usage, cmd_explain, cmd_config, cmd_server, cmd_ls, cmd_show, cmd_quantize,
-    cmd_tokenize, cmd_template, cmd_embed, cmd_bench, cmd_load, cmd_doctor, cmd_completion,
-    cmd_version;
+extern const struct command cmd_run, cmd_chat, cmd_serve, cmd_gateway, cmd_key, cmd_cert, cmd_role,
+    cmd_user, cmd_audit, cmd_usage, cmd_explain, cmd_config, cmd_server, cmd_ls, cmd_show,
+    cmd_quantize, cmd_tokenize, cmd_template, cmd_embed, cmd_bench, cmd_load, cmd_doctor,
+    cmd_completion, cmd_version;
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "cli/model_path.h"
 #include "gateway/catalog_file.h"
+#include "net/tls_keep.h"
 #include "obs/log.h"
 #include "stores/journal.h"
 
@@ -19,6 +20,12 @@ enum { FRONT_LOG_MS = 50 };
 
 /* ---- settings ---- */
 
+static bool front_has_tls(const struct settings *s)
+{
+    return s->tls_files.cert.len > 0 && s->tls.len == 0;
+}
+
+/* SYSTEM.md 1.3: what others can reach is not plain by accident. */
 static enum rc front_address(const struct settings *s, const char *key, struct str text,
                              struct addr *out, struct err *err)
 {
@@ -26,13 +33,36 @@ static enum rc front_address(const struct settings *s, const char *key, struct s
     if (rc == RC_OK && s->tls.len > 0 && !str_is(s->tls, "off")) {
         return err_set(err, RC_UNSUPPORTED, "tls %.*s: only 'off' is known", STR(s->tls));
     }
-    if (rc == RC_OK && !addr_is_local(out) && s->tls.len == 0) {
+    if (rc == RC_OK && !addr_is_local(out) && s->tls.len == 0 && !front_has_tls(s)) {
         return err_set(err, RC_FORBIDDEN,
                        "%s %.*s: others can reach this address, and keys would travel in the "
-                       "clear; listen on loopback behind a TLS proxy, or say --tls off",
+                       "clear; name --tls-cert and --tls-key, or say --tls off",
                        key, STR(text));
     }
     return rc;
+}
+
+/* One of the two TCP listeners; UNIX sockets have no need of it. */
+static enum rc front_tls(struct front *f, const struct addr *a, bool api, struct tls_keep **out,
+                         struct err *err)
+{
+    const struct settings_tls *t = &f->settings.tls_files;
+    struct tls_keep_conf conf = {
+        .tls = {.server = true, .http2 = f->settings.http2, .cert = t->cert, .key = t->key},
+        .look_ms = t->look_ms};
+    if (t->client_certs != TLS_ASK_NOTHING && !front_has_tls(&f->settings)) {
+        return err_set(err, RC_INVALID, "tls_client_certs: without TLS nobody can show one");
+    }
+    if (!front_has_tls(&f->settings) || addr_is_unix(a)) {
+        return RC_OK;
+    }
+    if (api) {
+        conf.tls.ask = (enum tls_ask)t->client_certs;
+        conf.tls.ca = t->client_ca;
+        conf.tls.pins = t->client_pins.at;
+        conf.tls.n_pins = t->client_pins.n;
+    }
+    return tls_keep_create(out, f->loop, &conf, err);
 }
 
 static void front_log(const struct settings *s)
@@ -285,6 +315,12 @@ static void front_reloaded(void *ctx, enum rc rc)
 static enum rc front_start_reload(void *ctx, admin_reloaded done, void *done_ctx, struct err *err)
 {
     struct front *f = ctx;
+    if (f->api_tls != NULL) {
+        tls_keep_reload(f->api_tls);
+    }
+    if (f->admin_tls != NULL) {
+        tls_keep_reload(f->admin_tls);
+    }
     struct loop_job job = {.run = front_reload, .done = front_reloaded, .ctx = f, .slow = true};
     if (f->reloading) {
         return err_set(err, RC_CONFLICT, "A reload is under way.");
@@ -347,14 +383,22 @@ static void front_drain(void *ctx)
     (void)kill(getpid(), SIGTERM);
 }
 
+static void front_announce_address(const char *what, const struct addr *a, bool tls,
+                                   const char *path)
+{
+    char text[ADDR_TEXT_BYTES];
+    const char *scheme = tls ? "https://" : "http://";
+    bool is_unix = addr_is_unix(a);
+    printf("  %-8s %s%s%s\n", what, is_unix ? "" : scheme, addr_format(a, text),
+           is_unix ? "" : path);
+}
+
 /* People read this, scripts too: one fact a line, the key the only time it is ever shown. */
 void front_announce(struct front *f)
 {
-    char api[ADDR_TEXT_BYTES];
-    char admin[ADDR_TEXT_BYTES];
     printf("\nBud Runtime %s is ready.\n", BUD_VERSION);
-    printf("  API      http://%s/v1\n", addr_format(&f->bound, api));
-    printf("  admin    http://%s\n", addr_format(&f->admin_bound, admin));
+    front_announce_address("API", &f->bound, f->api_tls != NULL, "/v1");
+    front_announce_address("admin", &f->admin_bound, f->admin_tls != NULL, "");
     printf("  models  ");
     const struct conf_list *models = &catalog_now(f->catalog)->set.models;
     for (uint32_t i = 0; i < models->n; i++) {
@@ -435,6 +479,10 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
                                           .audit = f->audit,
                                           .catalogue = front_catalogue};
     enum rc rc = front_start_loop(f, err);
+    rc = rc == RC_OK ? front_tls(f, &f->listen, true, &f->api_tls, err) : rc;
+    rc = rc == RC_OK ? front_tls(f, &f->admin_listen, false, &f->admin_tls, err) : rc;
+    gateway.tls = f->api_tls;
+    admin.tls = f->admin_tls;
     if (rc == RC_OK && s->catalogue.len > 0) {
         rc = front_apply(f, s->catalogue.ptr, f->meta, err);
     }
@@ -461,6 +509,8 @@ void front_end(struct front *f)
     gateway_destroy(f->gateway);
     jwt_verifier_destroy(f->jwt);
     catalog_destroy(f->catalog);
+    tls_keep_destroy(f->api_tls);
+    tls_keep_destroy(f->admin_tls);
     loop_timer_stop(&f->log_timer);
     loop_destroy(f->loop);
     journal_close(f->journal);

@@ -10,6 +10,7 @@
 #include "gateway/gateway.h"
 
 struct jwt_verifier;
+struct tls_keep;
 
 struct front {
     const struct args *args;
@@ -22,6 +23,7 @@ struct front {
     char first_key[KEY_TEXT_BYTES]; /* "" once it was shown, or when there were keys already */
     /* private */
     struct addr listen, admin_listen;
+    struct tls_keep *api_tls, *admin_tls; /* NULL = plain */
     struct meta *meta;
     struct kms *kms;
     struct secret pepper;

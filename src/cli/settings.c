@@ -10,9 +10,12 @@
 #include "base/file.h"
 #include "base/yaml.h"
 #include "engine/tensor/backend.h"
+#include "net/tls.h"
 
 enum { SETTINGS_ARENA_BYTES_MAX = 16 << 20 };
 
+static const char *const settings_asks[] = {"none", "optional", "required", NULL};
+_Static_assert(TLS_ASK_NOTHING == 0 && TLS_ASK_REQUIRED == 2, "settings_asks");
 static const char *const settings_levels[] = {"debug", "info", "warn", "error", "off", NULL};
 _Static_assert(LOG_LEVEL_DEBUG == 0 && LOG_LEVEL_OFF == 4, "settings_levels");
 
@@ -52,6 +55,43 @@ const struct conf_row settings_rows[] = {
               "address of health, metrics and administration"),
     CONF_TEXT(struct settings, tls, NULL, 16,
               "`off` allows plain HTTP on addresses that others can reach"),
+    {.key = "tls_cert",
+     .type = CONF_T_TEXT,
+     .offset = offsetof(struct settings, tls_files.cert),
+     .max = 1023,
+     .help =
+         "certificate chain (PEM): both TCP listeners speak TLS 1.3; read again when it changes"},
+    {.key = "tls_key",
+     .type = CONF_T_TEXT,
+     .offset = offsetof(struct settings, tls_files.key),
+     .max = 1023,
+     .help = "its key (PEM)"},
+    {.key = "tls_client_ca",
+     .type = CONF_T_TEXT,
+     .offset = offsetof(struct settings, tls_files.client_ca),
+     .max = 1023,
+     .help = "CA (PEM) that client certificates of the API must come from"},
+    {.key = "tls_client_certs",
+     .type = CONF_T_WORD,
+     .offset = offsetof(struct settings, tls_files.client_certs),
+     .fallback = "none",
+     .words = settings_asks,
+     .help = "whether the API asks its clients for certificates"},
+    {.key = "tls_client_pins",
+     .type = CONF_T_TEXTS,
+     .offset = offsetof(struct settings, tls_files.client_pins),
+     .max = TLS_PINS_MAX,
+     .help =
+         "`sha256//…` of the only client keys taken (`bud cert pin FILE`); none = any of that CA"},
+    {.key = "tls_look_ms",
+     .type = CONF_T_NUMBER,
+     .offset = offsetof(struct settings, tls_files.look_ms),
+     .fallback = "10000",
+     .min = 10,
+     .max = 3600000,
+     .unit = "ms",
+     .help = "between looks whether these files have changed"},
+    CONF_BOOL(struct settings, http2, "true", "TLS clients may choose HTTP/2"),
     CONF_BOOL(struct settings, metrics_open, "false",
               "loopback clients read /metrics without a key"),
     {.key = "log_level",

@@ -23,9 +23,18 @@ struct settings_auth {
     struct conf_list jwt; /* struct jwt_issuer */
 };
 
+/* Certificates of the listeners. */
+struct settings_tls {
+    struct str cert, key, client_ca;
+    uint32_t client_certs; /* enum tls_ask */
+    struct conf_list client_pins;
+    uint64_t look_ms;
+};
+
 struct settings {
     struct str listen, admin_listen, tls, catalogue;
-    bool metrics_open;
+    struct settings_tls tls_files;
+    bool metrics_open, http2;
     uint32_t log_level; /* enum log_level */
     struct settings_gateway gateway;
     struct settings_usage usage;
@@ -45,6 +54,9 @@ extern const struct conf_row settings_rows[];
         {"--listen", 'l', "ADDR", "API address (default 127.0.0.1:8080)"},                         \
         {"--admin-listen", 0, "ADDR", "admin and metrics address (default 127.0.0.1:8081)"},       \
         {"--tls", 0, "off", "'off' allows plain HTTP on addresses that others can reach"},         \
+        {"--tls-cert", 0, "FILE", "certificate chain (PEM) of the listeners: TLS 1.3"},            \
+        {"--tls-key", 0, "FILE", "its key (PEM)"},                                                 \
+        {"--tls-client-ca", 0, "FILE", "CA (PEM) of client certificates"},                         \
         {"--metrics-open", 0, NULL, "let loopback clients read /metrics without a key"},           \
         {"--catalogue", 0, "FILE", "models, upstreams, projects and limits (YAML)"},               \
     {                                                                                              \

@@ -6,6 +6,8 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "net/resolve.h"
+#include "net/tls_keep.h"
 #include "obs/log.h"
 #include "obs/metric.h"
 
@@ -80,6 +82,77 @@ static void backend_on_probe_timer(void *ctx)
     loop_timer_start(&b->probe_timer, BACKEND_PROBE_MS);
 }
 
+/* ---- its name and its certificates ---- */
+
+_Static_assert((int)RESOLVE_ADDRS_MAX == (int)HTTP_POOL_ADDRS_MAX, "every address has room");
+
+static void backend_prepare(struct backend *b)
+{
+    bool can = b->resolved && (b->tls == NULL || tls_keep_now(b->tls) != NULL);
+    if (can && !b->prepared && !b->gone) {
+        b->prepared = true;
+        backend_set_ready(b, true);
+        loop_timer_start(&b->probe_timer, 0);
+    }
+}
+
+static void backend_on_tls(void *ctx)
+{
+    struct backend *b = ctx;
+    http_pool_flush(b->pool); /* what follows shows the new certificate */
+    backend_prepare(b);
+}
+
+static void backend_on_address(void *ctx, const struct addr *addrs, uint32_t n)
+{
+    struct backend *b = ctx;
+    http_pool_set_addrs(b->pool, addrs, n);
+    b->resolved = true;
+    backend_prepare(b);
+}
+
+static uint64_t backend_shape(const struct cat_upstream *u)
+{
+    const struct str *pins = u->tls_pins.at;
+    const struct str texts[] = {u->tls_ca, u->tls_cert, u->tls_key, u->tls_name};
+    uint64_t shape = 0;
+    for (size_t i = 0; i < ARRAY_LEN(texts) + u->tls_pins.n; i++) {
+        struct str text = i < ARRAY_LEN(texts) ? texts[i] : pins[i - ARRAY_LEN(texts)];
+        const uint64_t pair[] = {shape, hash_str(text)};
+        shape = hash_str(str_make((const char *)pair, sizeof(pair)));
+    }
+    return shape;
+}
+
+static enum rc backend_open(struct backend *b, const struct cat_upstream *u, struct err *err)
+{
+    struct loop *l = b->owner->loop;
+    struct tls_keep_conf tls = {.tls = {.cert = u->tls_cert,
+                                        .key = u->tls_key,
+                                        .ca = u->tls_ca,
+                                        .pins = u->tls_pins.at,
+                                        .n_pins = u->tls_pins.n},
+                                .later = true,
+                                .on_load = backend_on_tls,
+                                .ctx = b};
+    enum rc rc = u->tls ? tls_keep_create(&b->tls, l, &tls, err) : RC_OK;
+    if (rc == RC_OK && u->where.len > 0) {
+        rc = resolve_start(&b->resolve, l, u->where, backend_on_address, b, err);
+    }
+    struct http_pool_conf pool = {.addr = u->addr,
+                                  .host = u->host,
+                                  .tls = b->tls,
+                                  .tls_host = u->tls_name,
+                                  .conns_max = (uint32_t)u->connections_max,
+                                  .connect_ms = u->connect_ms};
+    rc = rc == RC_OK ? http_pool_create(&b->pool, l, &pool, err) : rc;
+    if (rc != RC_OK) {
+        resolve_stop(b->resolve);
+        tls_keep_destroy(b->tls);
+    }
+    return rc;
+}
+
 /* ---- life ---- */
 
 static void backend_free(struct backend *b)
@@ -88,6 +161,8 @@ static void backend_free(struct backend *b)
     list_remove(&b->node);
     loop_timer_stop(&b->probe_timer);
     http_pool_destroy(b->pool);
+    resolve_stop(b->resolve);
+    tls_keep_destroy(b->tls);
     /* A probe under way still ends in this turn; memory goes back behind it. */
     mem_wipe(b->probe_auth, sizeof(b->probe_auth));
     loop_task_init(&b->reclaim, mem_free, b);
@@ -110,7 +185,10 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
     b->id = hash_str(u->name);
     b->addr = u->addr;
     b->local = str_is(u->name, CAT_LOCAL);
-    b->ready = b->local ? all->local_ready : true;
+    b->shape = backend_shape(u);
+    b->resolved = u->where.len == 0;
+    b->prepared = b->resolved && !u->tls;
+    b->ready = b->local ? all->local_ready : b->prepared;
     b->wants_200 = u->kind == CAT_BUD;
     str_copy(b->name, sizeof(b->name), u->name);
     str_copy(b->url, sizeof(b->url), u->url);
@@ -123,17 +201,13 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
     }
     breaker_init(&b->breaker);
     loop_timer_init(&b->probe_timer, all->loop, backend_on_probe_timer, b);
-    struct http_pool_conf pool = {.addr = u->addr,
-                                  .host = u->host,
-                                  .conns_max = (uint32_t)u->connections_max,
-                                  .connect_ms = u->connect_ms};
-    enum rc rc = http_pool_create(&b->pool, all->loop, &pool, err);
+    enum rc rc = backend_open(b, u, err);
     if (rc != RC_OK) {
         mem_free(b);
         return err_context(err, "upstream %.*s", STR(u->name));
     }
     list_push_back(&all->all, &b->node);
-    if (!b->local) {
+    if (!b->local && b->prepared) {
         loop_timer_start(&b->probe_timer, 0);
     }
     return RC_OK;
@@ -144,7 +218,8 @@ static bool backend_serves(const struct backend *b, const struct cat_upstream *u
 {
     struct str auth = str_from(b->probe_auth);
     struct str key = auth.len > 0 ? str_slice(auth, 7, auth.len) : auth;
-    return str_is(u->url, b->url) && u->addr.sa_bytes == b->addr.sa_bytes &&
+    return str_is(u->url, b->url) && backend_shape(u) == b->shape &&
+           u->addr.sa_bytes == b->addr.sa_bytes &&
            memcmp(&u->addr.sa, &b->addr.sa, b->addr.sa_bytes) == 0 && str_eq(u->key, key);
 }
 

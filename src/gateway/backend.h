@@ -1,6 +1,9 @@
 /* backend.h: an upstream while the gateway runs: its connections, whether it is well, what is under
  * way. It outlives catalogues: one that stays in them by name and address keeps its state.
  *
+ * A server's name is looked up, and its TLS files are read, beside the loop: until both are there
+ * it is not ready; what comes later replaces what was.
+ *
  * Well = its supervisor or its health check says so, and its breaker lets a call through. Health
  * checks ask every BACKEND_PROBE_MS; BACKEND_MISSES_MAX without a good answer take it out, one good
  * answer brings it back. One loop. */
@@ -26,7 +29,11 @@ struct backend {
     char url[256];
     uint64_t id; /* a hash of its name */
     struct addr addr;
+    uint64_t shape; /* a hash of its TLS settings */
     struct http_pool *pool;
+    struct tls_keep *tls;    /* https:// */
+    struct resolve *resolve; /* a name instead of an address */
+    bool resolved, prepared; /* calls can be made; once true, stays so */
     struct breaker breaker;
     uint32_t outstanding; /* requests that hold it */
     bool local;           /* gw_backends_set_local says whether it is ready */

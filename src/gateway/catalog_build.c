@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "net/tls.h"
 #include "stores/seal.h"
 
 enum { CAT_ARENA_BYTES_MAX = 256 << 20, CAT_ALIAS_DEPTH_MAX = 8, CAT_KEY_BYTES_MAX = 1024 };
@@ -244,21 +245,45 @@ void cat_grant(const struct cat *c, struct principal *p)
 
 /* ---- upstreams ---- */
 
-/* "http://host:port/base" or "unix:/path". */
-static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, bool no_lookup,
-                                    struct err *err)
+/* What belongs to https:// and cannot stand without it. */
+static enum rc cat_upstream_tls(struct cat_upstream *u, struct str host, struct err *err)
+{
+    const struct str *pins = u->tls_pins.at;
+    unsigned char digest[CRYPTO_SHA256_BYTES];
+    if (!u->tls) {
+        bool set = u->tls_ca.len + u->tls_cert.len + u->tls_key.len + u->tls_name.len > 0;
+        return set || u->tls_pins.n > 0
+                   ? err_set(err, RC_INVALID, "tls_… belongs to a url of https://")
+                   : RC_OK;
+    }
+    if ((u->tls_cert.len > 0) != (u->tls_key.len > 0)) {
+        return err_set(err, RC_INVALID, "tls_cert and tls_key are given together");
+    }
+    if (u->tls_name.len == 0) {
+        bool v6 = host.len > 2 && host.ptr[0] == '[';
+        u->tls_name = v6 ? str_slice(host, 1, host.len - 1) : host;
+    }
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; rc == RC_OK && i < u->tls_pins.n; i++) {
+        rc = tls_pin_parse(pins[i], digest, err);
+    }
+    return rc;
+}
+
+/* "https://host:port/base", the same with http, or "unix:/path". A host's name is looked up later
+ * (backend.c), again and again. */
+static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, struct err *err)
 {
     static const struct str http = STR_LIT("http://"), https = STR_LIT("https://");
     if (u->addr.sa_bytes > 0) {
         return RC_OK; /* our own */
     }
-    if (str_starts(u->url, https)) {
-        return err_set(err, RC_UNSUPPORTED, "TLS to upstreams is not served yet: use http://");
+    u->tls = str_starts(u->url, https);
+    if (!u->tls && !str_starts(u->url, http)) {
+        enum rc rc = cat_upstream_tls(u, STR_NULL, err);
+        return rc == RC_OK ? addr_parse(&u->addr, u->url, err) : rc;
     }
-    if (!str_starts(u->url, http)) {
-        return addr_parse(&u->addr, u->url, err);
-    }
-    struct str rest = str_slice(u->url, http.len, u->url.len);
+    struct str rest = str_slice(u->url, u->tls ? https.len : http.len, u->url.len);
     u->host = str_slice(rest, 0, str_find(rest, STR_LIT("/")));
     u->base = str_slice(rest, u->host.len, rest.len);
     while (u->base.len > 0 && u->base.ptr[u->base.len - 1] == '/') {
@@ -267,12 +292,19 @@ static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, boo
     if (str_ends(u->base, STR_LIT("/v1"))) { /* as people write it for SDKs */
         u->base.len -= 3;
     }
-    bool port = str_find(u->host, STR_LIT(":")) < u->host.len;
-    struct str where = port ? u->host : arena_printf(a, "%.*s:80", STR(u->host));
-    if (where.ptr == NULL || no_lookup) {
-        return where.ptr != NULL ? RC_OK : cat_fail_room(err);
+    bool v6 = u->host.len > 0 && u->host.ptr[0] == '[';
+    size_t end = str_find(u->host, v6 ? STR_LIT("]:") : STR_LIT(":"));
+    struct str where =
+        end < u->host.len ? u->host : arena_printf(a, "%.*s:%d", STR(u->host), u->tls ? 443 : 80);
+    if (where.ptr == NULL) {
+        return cat_fail_room(err);
     }
-    return addr_resolve(&u->addr, where, err);
+    enum rc rc = cat_upstream_tls(u, str_slice(u->host, 0, v6 ? end + 1 : end), err);
+    if (rc == RC_OK && addr_is_name(where) && !str_starts(where, STR_LIT("localhost:"))) {
+        u->where = where;
+        return RC_OK;
+    }
+    return rc == RC_OK ? addr_parse(&u->addr, where, err) : rc;
 }
 
 static enum rc cat_upstream_key(struct cat_upstream *u, struct arena *a, const struct kms *kms,
@@ -304,13 +336,12 @@ static enum rc cat_upstream_key(struct cat_upstream *u, struct arena *a, const s
     return rc;
 }
 
-static enum rc cat_build_upstreams(struct cat *c, const struct kms *kms, bool no_lookup,
-                                   struct err *err)
+static enum rc cat_build_upstreams(struct cat *c, const struct kms *kms, struct err *err)
 {
     struct cat_upstream *upstreams = c->set.upstreams.at;
     for (uint32_t i = 0; i < c->set.upstreams.n; i++) {
         struct cat_upstream *u = &upstreams[i];
-        enum rc rc = cat_upstream_address(u, &c->arena, no_lookup, err);
+        enum rc rc = cat_upstream_address(u, &c->arena, err);
         rc = rc == RC_OK && kms != NULL ? cat_upstream_key(u, &c->arena, kms, err) : rc;
         if (rc != RC_OK) {
             return err_context(err, "upstream %.*s", STR(u->name));
@@ -437,7 +468,7 @@ static enum rc cat_build(struct cat *c, const struct kms *kms, const struct cat_
     }
     rc = rc == RC_OK ? cat_build_roles(c, err) : rc;
     rc = rc == RC_OK ? cat_build_owners(c, err) : rc;
-    rc = rc == RC_OK ? cat_build_upstreams(c, kms, local->no_lookup, err) : rc;
+    rc = rc == RC_OK ? cat_build_upstreams(c, kms, err) : rc;
     return rc == RC_OK ? cat_build_models(c, err) : rc;
 }
 
@@ -571,7 +602,6 @@ enum rc cat_check_store(struct meta *m, const struct cat_local *local, struct er
 {
     struct cat_local fast = *local;
     struct cat *c = cat_create();
-    fast.no_lookup = true;
     enum rc rc = cat_read_store(c, m, err);
     rc = rc == RC_OK ? cat_build(c, NULL, &fast, err) : rc;
     cat_put(c);

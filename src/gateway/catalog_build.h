@@ -17,7 +17,6 @@ struct cat_local {
     struct addr addr;         /* sa_bytes 0 = none */
     const struct str *models; /* borrowed; models of that name need no entry in the catalogue */
     uint32_t n_models;
-    bool no_lookup; /* only checking: hosts of upstreams are not looked up */
 };
 
 /* What belongs to one key. */

@@ -1,6 +1,8 @@
 /* catalog_rows.c: the tables of catalog_rows.h. */
 #include "gateway/catalog_rows.h"
 
+#include "net/tls.h"
+
 static const char *const cat_upstream_kinds[] = {"bud", "openai", NULL};
 static const char *const cat_balances[] = {"round_robin", "least_outstanding", "two_choices",
                                            "prefix_affinity", NULL};
@@ -75,7 +77,8 @@ static const struct conf_row cat_upstream_rows[] = {
      .required = true,
      .offset = offsetof(struct cat_upstream, url),
      .max = 255,
-     .help = "`http://HOST:PORT`, with a path before `/v1` if there is one, or `unix:PATH`"},
+     .help = "`https://HOST:PORT` or `http://…`, with a path before `/v1` if there is one, or "
+             "`unix:PATH`"},
     CONF_WORD(struct cat_upstream, kind, "openai", cat_upstream_kinds,
               "a server of ours, or any that speaks OpenAI's API"),
     CONF_TEXT(struct cat_upstream, key_file, NULL, 1023, "file with the key to present to it"),
@@ -83,6 +86,14 @@ static const struct conf_row cat_upstream_rows[] = {
     CONF_TEXT(struct cat_upstream, sealed_key, NULL, 4096, "that key as the store keeps it"),
     CONF_TEXT(struct cat_upstream, health_path, NULL, 255,
               "asked for by health checks (default `/readyz` of ours, `/v1/models` of others)"),
+    CONF_TEXT(struct cat_upstream, tls_ca, NULL, 1023,
+              "CA (PEM) that its certificate must come from (default: the system's)"),
+    CONF_TEXTS(struct cat_upstream, tls_pins, TLS_PINS_MAX,
+               "`sha256//…` of the only keys it may have; none = any of that CA"),
+    CONF_TEXT(struct cat_upstream, tls_cert, NULL, 1023, "certificate (PEM) to show to it"),
+    CONF_TEXT(struct cat_upstream, tls_key, NULL, 1023, "key (PEM) of that certificate"),
+    CONF_TEXT(struct cat_upstream, tls_name, NULL, 253,
+              "name that its certificate must be for (default: the URL's host)"),
     CONF_NUMBER(struct cat_upstream, connections_max, "1024", 1, 65536, "connections",
                 "open at once; more requests wait"),
     CONF_NUMBER(struct cat_upstream, connect_ms, "2000", 1, 600000, "ms",

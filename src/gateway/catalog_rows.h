@@ -66,11 +66,15 @@ struct cat_upstream {
     uint32_t kind;                            /* enum cat_kind */
     struct str key_file, key_env, sealed_key; /* of a foreign one: where it is, or as stored */
     struct str health_path;
+    struct str tls_ca, tls_cert, tls_key, tls_name;
+    struct conf_list tls_pins;
     uint64_t connections_max, connect_ms, first_byte_ms;
     struct cat_limits limits;
     struct cat_price price;
     /* filled when the catalogue is built */
-    struct addr addr;
+    struct addr addr;      /* sa_bytes 0: `where` is to be resolved */
+    struct str where;      /* HOST:PORT of a name */
+    bool tls;              /* https://; tls_name is set then */
     struct str host, base; /* of the Host header; of the path, before /v1 */
     struct str key;        /* in the clear, in the arena, wiped with it */
 };

@@ -228,7 +228,7 @@ static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *e
                                     .conns_max = g->conf.conns_max,
                                     .error_format = api_fail_status,
                                     .error_type = STR_LIT("application/json")};
-    struct listen_conf listen = {.addr = g->conf.listen};
+    struct listen_conf listen = {.addr = g->conf.listen, .tls = g->conf.tls};
     enum rc rc = gw_backends_sync(&g->backends, catalog_now(g->catalog), err);
     rc = rc == RC_OK ? http_server_create(&g->http, g->loop, &http, err) : rc;
     return rc == RC_OK ? http_server_listen(g->http, &listen, bound, err) : rc;

@@ -21,6 +21,7 @@ enum {
 
 struct gateway_conf {
     struct addr listen;
+    struct tls_keep *tls; /* NULL = plain; must outlive the gateway's connections */
     size_t held_bytes_max;
     uint32_t waiting_max, conns_max; /* conns_max: 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;

@@ -95,28 +95,68 @@ RC addr_parse(struct addr *a, struct str text, struct err *err)
     return RC_OK;
 }
 
-enum rc addr_resolve(struct addr *a, struct str text, struct err *err)
+bool addr_is_name(struct str text)
+{
+    struct str host, port;
+    uint64_t number;
+    if (text.len == 0 || text.ptr[0] == '[' || str_starts(text, STR_LIT("unix:")) ||
+        !split_host_port(text, &host, &port) || host.len == 0 || host.len > 253 ||
+        !str_to_u64(port, &number) || number > UINT16_MAX) {
+        return false;
+    }
+    bool letter = false;
+    for (size_t i = 0; i < host.len; i++) {
+        char c = host.ptr[i];
+        bool alpha = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        letter = letter || alpha;
+        if (!alpha && !(c >= '0' && c <= '9') && c != '-' && c != '.') {
+            return false;
+        }
+    }
+    return letter;
+}
+
+RC addr_resolve_all(struct addr *a, uint32_t *n, struct str text, struct err *err)
 {
     struct str host, port;
     char host_text[256], port_text[8];
-    if (addr_parse(a, text, err) == RC_OK || str_starts(text, STR_LIT("unix:"))) {
-        return a->sa_bytes > 0 ? RC_OK : RC_INVALID;
+    enum rc rc = addr_parse(a, text, err);
+    uint32_t n_max = *n;
+    *n = 1;
+    if (rc == RC_OK || !addr_is_name(text)) {
+        return rc;
     }
     if (!split_host_port(text, &host, &port) || !str_copy(host_text, sizeof(host_text), host) ||
-        !str_copy(port_text, sizeof(port_text), port) || text.ptr[0] == '[') {
-        return RC_INVALID; /* as addr_parse has said */
+        !str_copy(port_text, sizeof(port_text), port)) {
+        return rc;
     }
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG};
     struct addrinfo *found = NULL;
     int r = getaddrinfo(host_text, port_text, &hints, &found);
-    if (r != 0 || found == NULL || found->ai_addrlen > sizeof(a->sa)) {
+    if (r != 0) {
         return err_set(err, RC_UNAVAILABLE, "host %s: %s", host_text, gai_strerror(r));
     }
-    *a = (struct addr){.sa_bytes = found->ai_addrlen};
-    memcpy(&a->sa, found->ai_addr, found->ai_addrlen);
+    *n = 0;
+    for (const struct addrinfo *f = found; f != NULL && *n < n_max; f = f->ai_next) {
+        if (f->ai_addrlen <= sizeof(a->sa)) {
+            a[*n] = (struct addr){.sa_bytes = f->ai_addrlen};
+            memcpy(&a[(*n)++].sa, f->ai_addr, f->ai_addrlen);
+        }
+    }
     freeaddrinfo(found);
-    return RC_OK;
+    return *n > 0 ? RC_OK : err_set(err, RC_UNAVAILABLE, "host %s: no address", host_text);
+}
+
+RC addr_resolve(struct addr *a, struct str text, struct err *err)
+{
+    uint32_t n = 1;
+    return addr_resolve_all(a, &n, text, err);
+}
+
+bool addr_eq(const struct addr *a, const struct addr *b)
+{
+    return a->sa_bytes == b->sa_bytes && memcmp(&a->sa, &b->sa, a->sa_bytes) == 0;
 }
 
 bool addr_is_unix(const struct addr *a)

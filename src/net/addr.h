@@ -27,6 +27,11 @@ RC addr_parse(struct addr *a, struct str text, struct err *err);
 /* As addr_parse, and names of hosts too: the first address that the system's resolver gives.
  * Blocks: never on a loop. RC_UNAVAILABLE when the name has none. */
 RC addr_resolve(struct addr *a, struct str text, struct err *err);
+/* The same for all addresses it gives, at most *n; *n becomes how many. */
+RC addr_resolve_all(struct addr *a, uint32_t *n, struct str text, struct err *err);
+/* HOST:PORT of a name that addr_parse does not take; whether the name may be one of a host. */
+bool addr_is_name(struct str text);
+bool addr_eq(const struct addr *a, const struct addr *b);
 bool addr_is_unix(const struct addr *a);
 /* Reachable from this machine only: loopback or UNIX. */
 bool addr_is_local(const struct addr *a);

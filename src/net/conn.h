@@ -8,8 +8,10 @@
 
 #include "net/addr.h"
 
+struct list;
 struct loop;
 struct conn;
+struct tls_ctx;
 
 /* Limits; a zero field of conn_conf takes the default. */
 enum {
@@ -20,12 +22,18 @@ enum {
     CONN_WRITE_STALL_MS = 30000,       /* no byte taken for so long: closed with RC_TIMEOUT */
     CONN_CONNECT_MS = 2000,            /* conn_connect; past it closed with RC_TIMEOUT */
     CONN_LINGER_MS = 1000,             /* conn_end waits so long for the peer's end */
+    CONN_GREET_MS = 10000,             /* an accepted TLS handshake; past it closed, counted */
 };
 
 struct conn_conf {
     size_t write_high_bytes, write_low_bytes, write_bytes_max;
     uint64_t write_stall_ms;
-    uint64_t connect_ms;
+    uint64_t connect_ms; /* TLS handshake included */
+    uint64_t greet_ms;
+    /* conn_connect: TLS under this context (borrowed), to a peer that proves to be this host. A
+     * handshake that fails is RC_UNAVAILABLE. NULL = plain. */
+    struct tls_ctx *tls;
+    struct str tls_host; /* borrowed during the call */
 };
 
 struct conn_events {
@@ -82,16 +90,30 @@ void conn_end(struct conn *c);
 void conn_close(struct conn *c, enum rc why);
 
 const struct addr *conn_peer(const struct conn *c);
+/* TLS is spoken, and HTTP/2 was agreed on. */
+bool conn_is_tls(const struct conn *c);
+bool conn_is_http2(const struct conn *c);
 
 /* --- for listen.c --- */
+
+struct conn_accept {
+    const struct conn_conf *conf; /* tls and tls_host unused */
+    struct tls_ctx *tls;          /* NULL = plain */
+    /* TLS: the handshake is done; gives the conn events or closes it. Unused without TLS. */
+    void (*on_ready)(void *ctx, struct conn *c);
+    void (*release)(void *ctx, struct conn *c);
+    void *ctx;
+    struct list *strangers; /* holds the conn until it is ready or gone */
+};
 
 /* Takes the connection that waits on `server` into conn_bytes() bytes of zeroed memory, which
  * `release` gets back when the conn is gone. On failure the memory stays the caller's. */
 struct uv_stream_s;
 size_t conn_bytes(void);
 RC conn_accept(struct conn *c, struct loop *l, struct uv_stream_s *server,
-               const struct conn_conf *conf, void (*release)(void *ctx, struct conn *c),
-               void *release_ctx);
+               const struct conn_accept *how);
+/* Closes all that are not ready yet. */
+void conn_close_strangers(struct list *strangers);
 /* The uid of a UNIX peer; false when the system does not tell. */
 bool conn_peer_uid(const struct conn *c, uint32_t *uid);
 

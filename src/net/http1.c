@@ -18,17 +18,6 @@ static void session_pump_stop(struct http1_session *ss);
 
 /* --- ends --------------------------------------------------------------------------------- */
 
-static void exchange_close(struct http1_session *ss, enum rc rc)
-{
-    struct http_exchange *x = &ss->x;
-    ASSERT(x->live);
-    x->live = false;
-    ss->server->stats.n_exchanges_open--;
-    if (x->ev != NULL) {
-        x->ev->on_close(x->ctx, rc);
-    }
-}
-
 /* Ready for the next request; unread input is offered again at the end of this turn. */
 static void session_next(struct http1_session *ss)
 {
@@ -36,7 +25,7 @@ static void session_next(struct http1_session *ss)
     struct arena arena = x->arena;
     buf_deinit(&x->body);
     arena_reset(&arena);
-    *x = (struct http_exchange){.arena = arena};
+    *x = (struct http_exchange){.ops = &http1_exchange_ops, .conn = ss->conn, .arena = arena};
     http1_parse_next(ss->parser, false);
     ss->phase = HTTP1_PHASE_HEAD;
     ss->head_timed = false;
@@ -66,7 +55,7 @@ static void session_check(void *ctx)
 {
     struct http1_session *ss = ctx;
     if (ss->x.live && ss->x.ended && !ss->x.aborted && conn_queued_bytes(ss->conn) == 0) {
-        exchange_close(ss, RC_OK);
+        http_exchange_close(ss->server, &ss->x, RC_OK);
         session_after(ss);
     }
 }
@@ -79,9 +68,13 @@ static void body_fail(struct http1_session *ss, enum rc rc)
     ss->close_after = true;
     ss->server->stats.n_timeouts += rc == RC_TIMEOUT ? 1 : 0;
     session_pump_stop(ss);
-    if (x->live && x->ev != NULL && x->mode != HTTP_BODY_DROP) {
-        x->ev->on_body_end(x->ctx, rc);
+    if (rc != RC_CANCELLED) { /* that one was the handler's choice */
+        http_server_note_refusal(rc == RC_TIMEOUT     ? "slow_body"
+                                 : rc == RC_TOO_LARGE ? "body_too_large"
+                                 : rc == RC_NOMEM     ? "memory"
+                                                      : "malformed_body");
     }
+    http_exchange_end_body(x, rc);
     session_after(ss);
 }
 
@@ -119,7 +112,6 @@ static void body_start(struct http1_session *ss)
         }
         return;
     }
-    buf_init(&x->body, x->body_bytes_max);
     if (h->framing == HTTP_FRAMING_LENGTH && h->content_length > x->body_bytes_max) {
         body_fail(ss, RC_TOO_LARGE);
     } else if (h->expect_continue && h->framing != HTTP_FRAMING_NONE && x->begun) {
@@ -134,11 +126,7 @@ static void request_begin(struct http1_session *ss)
 {
     struct http_exchange *x = &ss->x;
     x->head = http1_parse_head(ss->parser);
-    x->live = true;
-    ss->server->stats.n_requests++;
-    ss->server->stats.n_exchanges_open++;
-    ss->server->conf.handler(ss->server->conf.handler_ctx, x);
-    ASSERT(x->begun || x->ev != NULL || x->aborted); /* the handler's promise */
+    http_exchange_handle(ss->server, x);
     if (!x->aborted) {
         body_start(ss);
     }
@@ -148,34 +136,22 @@ static void body_piece(struct http1_session *ss, struct str piece)
 {
     struct http_exchange *x = &ss->x;
     x->body_seen_bytes += piece.len;
-    if (!x->live || x->ev == NULL || x->mode == HTTP_BODY_DROP) {
+    if (!http_exchange_wants_body(x)) {
         if (x->body_seen_bytes > HTTP_SERVER_DROP_BYTES_MAX) {
             body_fail(ss, RC_TOO_LARGE);
         }
         return;
     }
-    if (x->body_seen_bytes > x->body_bytes_max) {
-        body_fail(ss, RC_TOO_LARGE);
-    } else if (x->mode == HTTP_BODY_STREAM) {
-        x->ev->on_body(x->ctx, piece);
-    } else {
-        buf_add_str(&x->body, piece);
-        if (!buf_ok(&x->body)) {
-            body_fail(ss, RC_NOMEM);
-        }
+    enum rc rc = http_exchange_take_body(x, piece);
+    if (rc != RC_OK) {
+        body_fail(ss, rc);
     }
 }
 
 static void body_end(struct http1_session *ss)
 {
-    struct http_exchange *x = &ss->x;
     ss->phase = HTTP1_PHASE_BODY_DONE;
-    if (x->live && x->ev != NULL && x->mode != HTTP_BODY_DROP) {
-        if (x->mode == HTTP_BODY_COLLECT) {
-            x->ev->on_body(x->ctx, buf_str(&x->body));
-        }
-        x->ev->on_body_end(x->ctx, RC_OK);
-    }
+    http_exchange_end_body(&ss->x, RC_OK);
     session_after(ss);
 }
 
@@ -186,7 +162,9 @@ static void session_malformed(struct http1_session *ss, const struct err *err)
         return;
     }
     ss->server->stats.n_malformed++;
-    http1_reply_error(ss, http1_parse_status(ss->parser), err->msg);
+    int status = http1_parse_status(ss->parser);
+    http_server_note_refusal(status == 414 || status == 431 ? "head_too_large" : "malformed_head");
+    http1_reply_error(ss, status, err->msg);
 }
 
 /* --- reading ------------------------------------------------------------------------------ */
@@ -207,14 +185,27 @@ static bool session_wants(const struct http1_session *ss)
 static void session_pump_stop(struct http1_session *ss)
 {
     conn_read_pause(ss->conn);
-    conn_deadline_clear(ss->conn);
+    if (ss->x.live) { /* the rest of the time that the exchange has */
+        conn_deadline_set(ss->conn, http_exchange_left_ms(ss->server, &ss->x));
+    } else {
+        conn_deadline_clear(ss->conn);
+    }
+}
+
+/* A body may come slowly, but not for ever. */
+static uint64_t body_left_ms(const struct http1_session *ss)
+{
+    const struct http_server_conf *c = &ss->server->conf;
+    uint64_t lasted = loop_now_ms(ss->server->loop) - ss->x.begun_ms;
+    return c->body_total_ms - MIN(lasted, c->body_total_ms);
 }
 
 /* Deadlines after a read: of the head from its first byte, of the body from its last. */
 static void session_time(struct http1_session *ss)
 {
     if (ss->phase == HTTP1_PHASE_BODY) {
-        conn_deadline_set(ss->conn, ss->server->conf.body_ms);
+        uint64_t left = body_left_ms(ss);
+        conn_deadline_set(ss->conn, MIN(left, ss->server->conf.body_ms));
     } else if (!ss->head_timed && http1_parse_begun(ss->parser)) {
         ss->head_timed = true;
         conn_deadline_set(ss->conn, ss->server->conf.header_ms);
@@ -282,10 +273,15 @@ static void session_drain(void *ctx)
 static void session_deadline(void *ctx)
 {
     struct http1_session *ss = ctx;
-    if (ss->phase == HTTP1_PHASE_BODY) {
+    if (ss->phase == HTTP1_PHASE_BODY && !ss->x.body_paused) {
         body_fail(ss, RC_TIMEOUT);
+    } else if (ss->x.live) {
+        http_server_note_refusal("slow_exchange");
+        ss->x.aborted = true;
+        conn_close(ss->conn, RC_TIMEOUT);
     } else if (ss->head_timed) {
         ss->server->stats.n_timeouts++;
+        http_server_note_refusal("slow_head");
         http1_reply_error(ss, 408, "the request's head took too long");
     } else {
         conn_end(ss->conn);
@@ -299,16 +295,18 @@ static void session_closed(void *ctx, enum rc why)
     struct http1_session *ss = ctx;
     struct http_server *server = ss->server;
     server->stats.n_timeouts += why == RC_TIMEOUT ? 1 : 0;
+    if (why == RC_TIMEOUT && ss->x.begun && !ss->x.aborted) {
+        http_server_note_refusal("slow_reader");
+    }
     if (ss->x.live) {
-        exchange_close(ss, why == RC_OK ? RC_CANCELLED : why);
+        http_exchange_close(ss->server, &ss->x, why == RC_OK ? RC_CANCELLED : why);
     }
     loop_task_cancel(&ss->check);
-    list_remove(&ss->node);
     buf_deinit(&ss->x.body);
     arena_deinit(&ss->x.arena);
     http1_parse_destroy(ss->parser);
+    http_server_session_gone(server, &ss->link);
     pool_put(&server->pool, ss);
-    http_server_session_gone(server);
 }
 
 static const struct conn_events session_events = {
@@ -321,6 +319,15 @@ static const struct conn_events session_events = {
     .on_close = session_closed,
 };
 
+/* Closes a session that has no request in work. */
+static void session_drain_idle(struct http_session_link *link)
+{
+    struct http1_session *ss = CONTAINER_OF(link, struct http1_session, link);
+    if (ss->phase == HTTP1_PHASE_HEAD && !ss->x.live && !http1_parse_begun(ss->parser)) {
+        conn_end(ss->conn);
+    }
+}
+
 void http1_session_start(struct http_server *s, struct conn *c)
 {
     struct http1_session *ss = pool_get(&s->pool);
@@ -331,6 +338,9 @@ void http1_session_start(struct http_server *s, struct conn *c)
     }
     ss->server = s;
     ss->conn = c;
+    ss->link = (struct http_session_link){.conn = c, .on_drain = session_drain_idle};
+    ss->x.ops = &http1_exchange_ops;
+    ss->x.conn = c;
     arena_init(&ss->x.arena, s->conf.arena_bytes_max);
     if (http1_parse_create(&ss->parser, HTTP1_REQUEST, &ss->x.arena, NULL) != RC_OK) {
         pool_put(&s->pool, ss);
@@ -339,60 +349,14 @@ void http1_session_start(struct http_server *s, struct conn *c)
         return;
     }
     loop_task_init(&ss->check, session_check, ss);
-    list_push_back(&s->sessions, &ss->node);
-    s->stats.n_conns_open++;
+    http_server_session_add(s, &ss->link);
     conn_set_events(c, &session_events, ss);
     conn_deadline_set(c, s->conf.idle_ms);
 }
 
-bool http1_session_close_idle(struct http1_session *ss)
-{
-    bool idle = ss->phase == HTTP1_PHASE_HEAD && !ss->x.live && !http1_parse_begun(ss->parser);
-    if (idle) {
-        conn_end(ss->conn);
-    }
-    return idle;
-}
-
-/* --- the handler's calls on the way in ----------------------------------------------------- */
-
-const struct http_head *http_exchange_head(const struct http_exchange *x)
-{
-    return x->head;
-}
-
-struct arena *http_exchange_arena(struct http_exchange *x)
-{
-    return &x->arena;
-}
-
-const struct addr *http_exchange_peer(const struct http_exchange *x)
-{
-    return conn_peer(http1_session_of(x)->conn);
-}
-
-void http_exchange_accept(struct http_exchange *x, enum http_body_mode mode, size_t body_bytes_max,
-                          const struct http_exchange_events *ev, void *ctx)
-{
-    ASSERT(x->live && x->ev == NULL);
-    ASSERT(ev->on_close != NULL);
-    ASSERT(mode == HTTP_BODY_DROP || (ev->on_body != NULL && ev->on_body_end != NULL));
-    ASSERT(http1_session_of(x)->phase == HTTP1_PHASE_HEAD); /* in the handler only */
-    x->mode = mode;
-    x->body_bytes_max = body_bytes_max;
-    x->ev = ev;
-    x->ctx = ctx;
-}
-
-void http_exchange_body_pause(struct http_exchange *x)
-{
-    x->body_paused = true;
-}
-
-void http_exchange_body_resume(struct http_exchange *x)
+void http1_body_resume(struct http_exchange *x)
 {
     struct http1_session *ss = http1_session_of(x);
-    x->body_paused = false;
     if (ss->phase == HTTP1_PHASE_BODY) {
         conn_read_resume(ss->conn);
     }

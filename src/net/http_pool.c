@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "net/http_upstream.h"
+#include "net/tls_keep.h"
 
 static void pool_free(void *ctx)
 {
@@ -37,9 +38,19 @@ static void idle_leave(struct http_upstream *up)
     }
 }
 
+/* What could not be reached makes way for the next address, once. */
+static void upstream_missed(const struct http_upstream *up)
+{
+    struct http_pool *p = up->pool;
+    if (!up->open && !up->closing && up->addr_idx == p->addr_idx && p->n_addrs > 1) {
+        p->addr_idx = (p->addr_idx + 1) % p->n_addrs;
+    }
+}
+
 static void upstream_close(struct http_upstream *up)
 {
     idle_leave(up);
+    upstream_missed(up);
     up->closing = true;
     conn_close(up->conn, RC_OK);
 }
@@ -49,6 +60,21 @@ static void upstream_free(struct http_upstream *up)
     http1_parse_destroy(up->parser);
     arena_deinit(&up->arena);
     mem_free(up);
+}
+
+static RC upstream_connect(struct http_upstream *up, struct err *err)
+{
+    struct http_pool *p = up->pool;
+    struct conn_conf cc = {.connect_ms = p->conf.connect_ms, .tls_host = p->conf.tls_host};
+    if (p->n_addrs == 0) {
+        return err_set(err, RC_UNAVAILABLE, "the upstream's name is not resolved yet");
+    }
+    if (p->conf.tls != NULL && (cc.tls = tls_keep_now(p->conf.tls)) == NULL) {
+        return err_set(err, RC_UNAVAILABLE, "TLS to the upstream is not set up");
+    }
+    up->addr_idx = p->addr_idx;
+    return conn_connect(&up->conn, p->loop, &p->addrs[p->addr_idx], &cc, &http_upstream_events, up,
+                        err);
 }
 
 static RC upstream_open(struct http_upstream **out, struct http_pool *p, struct err *err)
@@ -61,8 +87,7 @@ static RC upstream_open(struct http_upstream **out, struct http_pool *p, struct 
     arena_init(&up->arena, HTTP_CLIENT_HEAD_ARENA_BYTES);
     enum rc rc = http1_parse_create(&up->parser, HTTP1_RESPONSE, &up->arena, err);
     if (rc == RC_OK) {
-        struct conn_conf cc = {.connect_ms = p->conf.connect_ms};
-        rc = conn_connect(&up->conn, p->loop, &p->conf.addr, &cc, &http_upstream_events, up, err);
+        rc = upstream_connect(up, err);
     }
     if (rc != RC_OK) {
         upstream_free(up);
@@ -86,7 +111,8 @@ void http_pool_assign(struct http_pool *p, struct http_call *call)
         p->stats.n_reused++;
     } else if (p->stats.n_open < p->conf.conns_max) {
         if (upstream_open(&up, p, NULL) != RC_OK) {
-            http_call_end_later(call, RC_UNAVAILABLE, "no descriptor or memory for a connection");
+            http_call_end_later(call, RC_UNAVAILABLE,
+                                "a connection to the upstream cannot be made");
             return;
         }
     } else {
@@ -137,6 +163,7 @@ void http_pool_release(struct http_upstream *up, bool keep)
 void http_pool_upstream_closed(struct http_upstream *up)
 {
     struct http_pool *p = up->pool;
+    upstream_missed(up);
     ASSERT(up->call == NULL && p->stats.n_open > 0);
     idle_leave(up);
     list_remove(&up->node);
@@ -159,6 +186,7 @@ static RC host_choose(struct http_pool *p, struct str host, struct err *err)
 {
     if (host.len == 0) {
         char text[ADDR_TEXT_BYTES];
+        ASSERT(p->conf.addr.sa_bytes > 0);
         bool is_unix = addr_is_unix(&p->conf.addr);
         host = str_from(is_unix ? "localhost" : addr_format(&p->conf.addr, text));
         (void)str_copy(p->host_text, sizeof(p->host_text), host);
@@ -172,11 +200,16 @@ static RC host_choose(struct http_pool *p, struct str host, struct err *err)
 RC http_pool_create(struct http_pool **out, struct loop *l, const struct http_pool_conf *conf,
                     struct err *err)
 {
-    ASSERT(conf->addr.sa_bytes > 0);
     struct http_pool *p = mem_zalloc(sizeof(*p));
     p->loop = l;
     p->conf = *conf;
+    p->addrs[0] = conf->addr;
+    p->n_addrs = conf->addr.sa_bytes > 0 ? 1 : 0;
     enum rc rc = host_choose(p, conf->host, err);
+    if (rc == RC_OK && !str_copy(p->tls_host_text, sizeof(p->tls_host_text), conf->tls_host)) {
+        rc = err_set(err, RC_INVALID, "upstream: TLS name of %zu bytes", conf->tls_host.len);
+    }
+    p->conf.tls_host = str_from(p->tls_host_text);
     if (rc != RC_OK) {
         mem_free(p);
         return rc;
@@ -194,6 +227,23 @@ RC http_pool_create(struct http_pool **out, struct loop *l, const struct http_po
     loop_task_init(&p->reclaim, pool_free, p);
     *out = p;
     return RC_OK;
+}
+
+void http_pool_set_addrs(struct http_pool *p, const struct addr *addrs, uint32_t n)
+{
+    ASSERT(n > 0 && n <= HTTP_POOL_ADDRS_MAX);
+    struct addr was = p->addrs[p->addr_idx];
+    bool had = p->n_addrs > 0;
+    memcpy(p->addrs, addrs, n * sizeof(*addrs));
+    p->n_addrs = n;
+    p->addr_idx = 0;
+    for (uint32_t i = 0; had && i < n; i++) {
+        if (addr_eq(&addrs[i], &was)) {
+            p->addr_idx = i;
+            return;
+        }
+    }
+    http_pool_flush(p);
 }
 
 void http_pool_flush(struct http_pool *p)
@@ -228,5 +278,5 @@ struct http_pool_stats http_pool_stats(const struct http_pool *p)
 
 const struct addr *http_pool_addr(const struct http_pool *p)
 {
-    return &p->conf.addr;
+    return &p->addrs[p->addr_idx];
 }

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "net/http1.h"
+#include "net/http2.h"
 
 static void server_free(void *ctx)
 {
@@ -41,9 +42,16 @@ static void server_check(struct http_server *s)
     }
 }
 
-void http_server_session_gone(struct http_server *s)
+void http_server_session_add(struct http_server *s, struct http_session_link *link)
+{
+    list_push_back(&s->sessions, &link->node);
+    s->stats.n_conns_open++;
+}
+
+void http_server_session_gone(struct http_server *s, struct http_session_link *link)
 {
     ASSERT(s->stats.n_conns_open > 0);
+    list_remove(&link->node);
     s->stats.n_conns_open--;
     server_check(s);
 }
@@ -60,7 +68,11 @@ struct str http_server_date(struct http_server *s)
 
 static void server_accepted(void *ctx, struct conn *c)
 {
-    http1_session_start(ctx, c);
+    if (conn_is_http2(c)) {
+        http2_session_start(ctx, c);
+    } else {
+        http1_session_start(ctx, c);
+    }
 }
 
 static void listeners_close(struct http_server *s)
@@ -78,7 +90,7 @@ static void sessions_close(struct http_server *s)
 {
     LIST_EACH(&s->sessions, n)
     {
-        conn_close(LIST_ENTRY(n, struct http1_session, node)->conn, RC_CANCELLED);
+        conn_close(LIST_ENTRY(n, struct http_session_link, node)->conn, RC_CANCELLED);
     }
 }
 
@@ -98,6 +110,8 @@ RC http_server_create(struct http_server **out, struct loop *l, const struct htt
     struct http_server_conf *c = &s->conf;
     c->header_ms = c->header_ms != 0 ? c->header_ms : HTTP_SERVER_HEADER_MS;
     c->body_ms = c->body_ms != 0 ? c->body_ms : HTTP_SERVER_BODY_MS;
+    c->body_total_ms = c->body_total_ms != 0 ? c->body_total_ms : HTTP_SERVER_BODY_TOTAL_MS;
+    c->total_ms = c->total_ms != 0 ? c->total_ms : HTTP_SERVER_TOTAL_MS;
     c->idle_ms = c->idle_ms != 0 ? c->idle_ms : HTTP_SERVER_IDLE_MS;
     c->arena_bytes_max = c->arena_bytes_max != 0 ? c->arena_bytes_max : HTTP_SERVER_ARENA_BYTES_MAX;
     c->conns_max = c->conns_max != 0 ? c->conns_max : HTTP_SERVER_CONNS_MAX;
@@ -144,7 +158,8 @@ void http_server_drain(struct http_server *s, uint64_t max_ms, void (*on_drained
     listeners_close(s);
     LIST_EACH(&s->sessions, n)
     {
-        http1_session_close_idle(LIST_ENTRY(n, struct http1_session, node));
+        struct http_session_link *link = LIST_ENTRY(n, struct http_session_link, node);
+        link->on_drain(link);
     }
     loop_timer_start(&s->drain_timer, max_ms);
     server_check(s);

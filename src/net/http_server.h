@@ -1,4 +1,5 @@
-/* http_server.h: HTTP server: listeners, one handler, one exchange per request.
+/* http_server.h: HTTP server: listeners, one handler, one exchange per request, over HTTP/1.1, and
+ * over HTTP/2 where a TLS client has chosen it: a handler does not see which.
  *
  * Order of an exchange:
  *  1. The handler is called when the head is complete, before any body. It either replies at once
@@ -10,7 +11,8 @@
  *     has not; the connection closes after that.
  *  3. The answer: http_exchange_reply (whole), or http_exchange_begin, http_exchange_write…,
  *     http_exchange_end. It may begin before the body has ended.
- *  4. on_close exactly once, last: RC_OK when the kernel has taken the whole answer, RC_CANCELLED
+ *  4. on_close exactly once, last: RC_OK when the kernel (of HTTP/2: the connection's queue) has
+ *     taken the whole answer, RC_TIMEOUT when the exchange lasted too long, RC_CANCELLED
  *     when the client hung up or http_exchange_abort was called, else why the connection failed.
  *     The exchange, its head and its arena are gone when on_close returns.
  * Everything between accept and on_close may be called at any time, inside callbacks or not; what
@@ -28,6 +30,9 @@
 enum {
     HTTP_SERVER_HEADER_MS = 10000,        /* first byte of a head to its end: 408, close */
     HTTP_SERVER_BODY_MS = 30000,          /* between pieces of a body: on_body_end(RC_TIMEOUT) */
+    HTTP_SERVER_BODY_TOTAL_MS = 600000,   /* from the head to the body's end: the same */
+    HTTP_SERVER_TOTAL_MS = 3600000,       /* from the head to the answer's end: the connection (of
+                                             HTTP/2: the stream) is closed, on_close(RC_TIMEOUT) */
     HTTP_SERVER_IDLE_MS = 75000,          /* between requests: close */
     HTTP_SERVER_DROP_BYTES_MAX = 1 << 18, /* unwanted body read to keep a connection; past: close */
     HTTP_SERVER_ARENA_BYTES_MAX = 1 << 20, /* of one exchange; the head's share is 64 KiB */
@@ -50,7 +55,7 @@ struct http_server_conf {
     void *handler_ctx;
     http_error_format error_format; /* NULL = the message as plain text */
     struct str error_type;          /* must live as long as the server */
-    uint64_t header_ms, body_ms, idle_ms;
+    uint64_t header_ms, body_ms, body_total_ms, total_ms, idle_ms;
     size_t arena_bytes_max;
     uint32_t conns_max;
 };

@@ -11,8 +11,10 @@
 
 struct http_pool {
     struct loop *loop;
-    struct http_pool_conf conf; /* defaults filled in; host points into host_text */
-    char host_text[HTTP_POOL_HOST_BYTES_MAX];
+    struct http_pool_conf conf; /* defaults filled in; texts point below; addr unused */
+    char host_text[HTTP_POOL_HOST_BYTES_MAX], tls_host_text[HTTP_POOL_HOST_BYTES_MAX];
+    struct addr addrs[HTTP_POOL_ADDRS_MAX];
+    uint32_t n_addrs, addr_idx; /* the one in use */
     struct http_pool_stats stats;
     struct list upstreams; /* every open or opening connection */
     struct list idle;      /* of them: without a call; the newest last */
@@ -31,8 +33,9 @@ struct http_upstream {
     struct arena arena; /* of the response's head */
     struct list_node node, idle_node;
     struct http_call *call;
-    bool open;   /* connected */
-    bool reused; /* has served a call before */
+    uint32_t addr_idx; /* of the pool's addresses */
+    bool open;         /* connected */
+    bool reused;       /* has served a call before */
     bool closing;
 };
 

@@ -12,9 +12,12 @@
 #include <uv.h>
 
 #include "base/assert.h"
+#include "base/list.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "net/loop.h"
+#include "net/tls_keep.h"
+#include "obs/metric.h"
 
 struct listener {
     union {
@@ -31,6 +34,7 @@ struct listener {
     listen_accept_cb cb;
     void *ctx;
     struct pool conns;
+    struct list strangers; /* of them: in their TLS handshake */
     struct listen_stats stats;
     uint32_t n_turn; /* accepted in this turn */
     bool accept_due; /* one waits in libuv for the next turn */
@@ -187,6 +191,14 @@ static void listener_refuse(struct listener *ln)
     (void)uv_accept(&ln->uv.stream, &uv->stream);
     uv_close((uv_handle_t *)uv, refused_closed);
     ln->stats.n_refused_cap++;
+    metric_add(metric_with1(METRIC_CONNS_REFUSED, STR_LIT("cap")), 1);
+}
+
+static void listener_greeted(void *ctx, struct conn *c)
+{
+    struct listener *ln = ctx;
+    ln->stats.n_greeted++;
+    ln->cb(ln->ctx, c);
 }
 
 static void listener_accept(struct listener *ln)
@@ -196,18 +208,28 @@ static void listener_accept(struct listener *ln)
         listener_refuse(ln);
         return;
     }
-    if (conn_accept(c, ln->loop, &ln->uv.stream, &ln->conf.conn, listener_conn_gone, ln) != RC_OK) {
+    struct conn_accept how = {.conf = &ln->conf.conn,
+                              .tls = ln->conf.tls != NULL ? tls_keep_now(ln->conf.tls) : NULL,
+                              .on_ready = listener_greeted,
+                              .release = listener_conn_gone,
+                              .ctx = ln,
+                              .strangers = &ln->strangers};
+    ASSERT(ln->conf.tls == NULL || how.tls != NULL); /* never plain by accident */
+    if (conn_accept(c, ln->loop, &ln->uv.stream, &how) != RC_OK) {
         pool_put(&ln->conns, c);
         return;
     }
     ln->stats.n_open++;
     if (!peer_is_allowed(c)) {
         ln->stats.n_refused_peer++;
+        metric_add(metric_with1(METRIC_CONNS_REFUSED, STR_LIT("peer")), 1);
         conn_close(c, RC_FORBIDDEN);
         return;
     }
     ln->stats.n_accepted++;
-    ln->cb(ln->ctx, c);
+    if (ln->conf.tls == NULL) {
+        ln->cb(ln->ctx, c);
+    }
 }
 
 static void listener_turn(void *ctx)
@@ -303,6 +325,7 @@ RC listen_open(struct listener **out, struct loop *l, const struct listen_conf *
         return rc;
     }
     pool_init(&ln->conns, conn_bytes(), ln->conf.conns_max);
+    list_init(&ln->strangers);
     listener_note_bound(ln, fd);
     rc = listener_start(ln, fd, err);
     if (rc == RC_OK) {
@@ -317,6 +340,7 @@ void listen_close(struct listener *ln)
         return;
     }
     ln->closed = true;
+    conn_close_strangers(&ln->strangers);
     struct stat st;
     const char *path = addr_unix_path(&ln->bound);
     if (addr_is_unix(&ln->bound) && lstat(path, &st) == 0 && st.st_dev == ln->path_dev &&

@@ -16,11 +16,15 @@ enum {
 };
 
 struct listener;
+struct tls_keep;
 
 struct listen_conf {
     struct addr addr;
-    bool reuse_port; /* SO_REUSEPORT: several loops share one port */
-    uint32_t conns_max;
+    bool reuse_port;    /* SO_REUSEPORT: several loops share one port */
+    uint32_t conns_max; /* those that still shake hands included */
+    /* TLS under what it has in force when a connection comes; must outlive the listener. NULL =
+     * plain. on_accept comes when the handshake is done. */
+    struct tls_keep *tls;
     struct conn_conf conn;
 };
 
@@ -28,6 +32,7 @@ struct listen_stats {
     uint64_t n_accepted;
     uint64_t n_refused_cap;  /* closed at the cap */
     uint64_t n_refused_peer; /* UNIX peer of another user */
+    uint64_t n_greeted;      /* TLS handshakes done */
     uint32_t n_open;
 };
 

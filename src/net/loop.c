@@ -56,7 +56,7 @@ struct loop {
     struct loop_watch watches[LOOP_SIGNALS_MAX];
     uint32_t n_watches;
 
-    char scratch[LOOP_SCRATCH_BYTES];
+    char scratch[LOOP_SCRATCH_BYTES], scratch_plain[LOOP_SCRATCH_BYTES];
 };
 
 const struct clock *loop_clock(const struct loop *l)
@@ -77,6 +77,11 @@ struct uv_loop_s *loop_uv(struct loop *l)
 char *loop_scratch(struct loop *l)
 {
     return l->scratch;
+}
+
+char *loop_scratch_plain(struct loop *l)
+{
+    return l->scratch_plain;
 }
 
 struct loop_works *loop_works(struct loop *l)

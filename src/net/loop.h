@@ -43,6 +43,8 @@ uint64_t loop_now_ms(const struct loop *l);
 struct uv_loop_s *loop_uv(struct loop *l);
 #define LOOP_SCRATCH_BYTES (64u << 10)
 char *loop_scratch(struct loop *l);
+/* A second one of that size, for what is opened out of the first. */
+char *loop_scratch_plain(struct loop *l);
 
 /* --- timers: embedded, no allocation; stop before the holder dies --- */
 

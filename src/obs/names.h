@@ -12,6 +12,16 @@
     X(HTTP_DURATION, "http_request_duration_seconds", HISTOGRAM, "", REQUEST,                      \
       "Time from the request's head to the last byte of its answer.")                              \
     X(HTTP_CONNECTIONS, "bud_http_connections", GAUGE, "", NONE, "Open client connections.")       \
+    X(CONNS_REFUSED, "bud_connections_refused_total", COUNTER, "reason", NONE,                     \
+      "Connections refused: cap, peer (another user's process), memory.")                          \
+    X(TLS_REFUSED, "bud_tls_refused_total", COUNTER, "side,reason", NONE,                          \
+      "TLS handshakes that failed, as server or client, and why.")                                 \
+    X(TLS_LOAD_FAILURES, "bud_tls_load_failures_total", COUNTER, "", NONE,                         \
+      "Certificates or keys that were to be loaded anew and could not be.")                        \
+    X(HTTP_REFUSED, "bud_http_refused_total", COUNTER, "reason", NONE,                             \
+      "Messages and streams refused below the API: malformed, slow, over a size, a flood.")        \
+    X(RESOLVE_FAILURES, "bud_resolve_failures_total", COUNTER, "", NONE,                           \
+      "Names of upstreams that the resolver could not find.")                                      \
     X(MODEL_REQUESTS, "model_requests_total", COUNTER, "model", NONE,                              \
       "Inference requests taken in, by model.")                                                    \
     X(TOKENS_GENERATED, "tokens_generated_total", COUNTER, "model", NONE,                          \
@@ -116,6 +126,10 @@
     X(ACCEPT_FAIL, WARN, "net", "accept-fail", 5, "cannot accept a connection")                    \
     X(CONN_REFUSED, WARN, "net", "connection-refused", 5, "too many connections")                  \
     X(CONN_FAIL, DEBUG, "net", "connection-fail", 20, "a connection broke")                        \
+    X(TLS_LOAD, INFO, "net", "tls-load", 10, "certificate and key loaded")                         \
+    X(TLS_LOAD_FAIL, ERROR, "net", "tls-load-fail", 2, "certificate or key cannot be loaded")      \
+    X(TLS_REFUSED, WARN, "net", "tls-refused", 5, "a TLS handshake failed")                        \
+    X(RESOLVE_FAIL, WARN, "net", "resolve-fail", 5, "a server's name cannot be resolved")          \
     X(LOOP_SLOW, WARN, "net", "loop-slow", 5, "a callback held its loop too long")                 \
     X(ACCESS, INFO, "http", "access", 0, "request answered")                                       \
     X(REQUEST_FAIL, ERROR, "http", "request-fail", 20, "request failed on our side")               \

@@ -380,7 +380,7 @@ static enum rc server_open(struct server *s, struct err *err)
                                     .handler_ctx = s,
                                     .error_format = api_fail_status,
                                     .error_type = STR_LIT("application/json")};
-    struct listen_conf listen = {.addr = s->conf.listen};
+    struct listen_conf listen = {.addr = s->conf.listen, .tls = s->conf.tls};
     struct loop_job job = {.run = server_load, .done = server_loaded, .ctx = s, .slow = true};
     enum rc rc = loop_wake_create(&s->wake, s->loop, server_on_updates, s, err);
     rc = rc == RC_OK ? embed_create(&s->embed, &embed, err) : rc;

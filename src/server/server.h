@@ -23,7 +23,8 @@ struct server_model_conf {
 };
 
 struct server_conf {
-    struct addr listen;                     /* UNIX; TCP only on loopback */
+    struct addr listen;                     /* UNIX; TCP on loopback, elsewhere with TLS */
+    struct tls_keep *tls;                   /* NULL = plain; must outlive the server */
     const struct server_model_conf *models; /* strings must live as long as the server */
     uint32_t n_models;
     struct engine_conf engine; /* of every model */

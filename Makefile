@@ -66,6 +66,10 @@ $(BUILD)/bench/%: bench/%.c $(LIB)
 bench-attention: $(BUILD)/bench/attention ## measure attention alone against the memory stream
 	@$<
 
+GATEWAY_BENCH := $(addprefix $(BUILD)/bench/gateway/,upstream paced body)
+bench-gateway: build $(GATEWAY_BENCH) ## the front door beside nginx and HAProxy
+	@bench/gateway/run
+
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
-.PHONY: help setup build run test unit-build unit soak bench-kernels bench-attention tidy format clean
+.PHONY: help setup build run test unit-build unit soak bench-kernels bench-attention bench-gateway tidy format clean

@@ -1,5 +1,6 @@
 """What stands between load and upstream: ours, nginx, HAProxy, and LiteLLM on request. Each gets core 0;
 everything else runs on the others."""
+import contextlib
 import json
 import os
 import shutil
@@ -91,6 +92,20 @@ class Lab:
                 child.kill()
                 child.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def awake(self):
+        """Keeps the cores from sleeping, with work that gives way to any other: waking a virtual core takes
+        longer than what is measured."""
+        cores = range(os.cpu_count())
+        spinners = [self.start(["chrt", "-i", "0", "taskset", "-c", str(c), sys.executable, "-c", "while True: pass"])
+                    for c in cores]
+        try:
+            yield
+        finally:
+            for s in spinners:
+                s.kill()
+                s.wait()
 
     # ---- ours ----
 

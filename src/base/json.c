@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/assert.h"
 #include "base/checked.h"
@@ -78,8 +81,25 @@ static void skip_space(struct parser *p)
     }
 }
 
-/* How many of 8 bytes stand before the first that ends the plain run: quote, backslash, control,
- * non-ASCII. Borrows of the subtractions can only mark bytes above a true one, which is below. */
+/* How many of PLAIN_BYTES bytes stand before the first that ends the plain run: quote, backslash,
+ * control, non-ASCII. */
+#ifdef __SSE2__
+enum { PLAIN_BYTES = 16 };
+
+static size_t plain_in_word(const char *ptr)
+{
+    __m128i w = _mm_loadu_si128((const __m128i *)(const void *)ptr);
+    __m128i quote = _mm_cmpeq_epi8(w, _mm_set1_epi8('"'));
+    __m128i slash = _mm_cmpeq_epi8(w, _mm_set1_epi8('\\'));
+    /* As signed bytes, what is not ASCII is below 0x20 too. */
+    __m128i low = _mm_cmplt_epi8(w, _mm_set1_epi8(0x20));
+    unsigned hit = (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), low));
+    return hit == 0 ? PLAIN_BYTES : (size_t)__builtin_ctz(hit);
+}
+#else
+enum { PLAIN_BYTES = 8 };
+
+/* Borrows of the subtractions can only mark bytes above a true one, which is below. */
 static size_t plain_in_word(const char *ptr)
 {
     _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the lowest");
@@ -89,8 +109,9 @@ static size_t plain_in_word(const char *ptr)
     uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
     uint64_t hit = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w);
     hit = (hit | w) & high;
-    return hit == 0 ? 8 : (size_t)__builtin_ctzll(hit) / 8;
+    return hit == 0 ? PLAIN_BYTES : (size_t)__builtin_ctzll(hit) / 8;
 }
+#endif
 
 static int hex_digit(char c)
 {
@@ -146,12 +167,15 @@ static enum rc read_unicode_escape(struct parser *p, uint32_t *cp)
  * *n. */
 static enum rc read_escape(struct parser *p, char *out, size_t *n)
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    static const char single[256] = {
+        ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+        ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
+    };
     char c = peek(p);
-    const char *hit = c != '\0' ? strchr(from, c) : NULL;
-    if (hit != NULL) {
+    char hit = single[(unsigned char)c];
+    if (hit != '\0') {
         p->at++;
-        *out = to[hit - from];
+        *out = hit;
         *n = 1;
         return RC_OK;
     }
@@ -167,13 +191,18 @@ static enum rc read_escape(struct parser *p, char *out, size_t *n)
     return rc;
 }
 
-/* Moves p->at over bytes that stand for themselves, to the quote or backslash behind them. */
-static enum rc skip_plain(struct parser *p)
+/* Moves p->at over bytes that stand for themselves, to the quote or backslash behind them. With
+ * `dst` they are copied there too, where PLAIN_BYTES more than the string's have room. */
+static inline __attribute__((always_inline)) enum rc run_plain(struct parser *p, char **dst)
 {
     for (;;) {
-        size_t n_plain = 8;
-        while (n_plain == 8 && p->text.len - p->at >= 8) {
+        size_t n_plain = PLAIN_BYTES;
+        while (n_plain == PLAIN_BYTES && p->text.len - p->at >= PLAIN_BYTES) {
             n_plain = plain_in_word(p->text.ptr + p->at);
+            if (dst != NULL) {
+                memcpy(*dst, p->text.ptr + p->at, PLAIN_BYTES);
+                *dst += n_plain;
+            }
             p->at += n_plain;
         }
         if (at_end(p)) {
@@ -186,54 +215,76 @@ static enum rc skip_plain(struct parser *p)
         if (c < 0x20) {
             return fail(p, p->at, "a control character in a string must be escaped");
         }
-        if (c < 0x80) {
-            p->at++;
-            continue;
-        }
         uint32_t cp;
-        size_t n = str_utf8_decode(str_slice(p->text, p->at, p->at + 4), &cp);
+        size_t n = 1;
+        if (c >= 0x80) {
+            n = str_utf8_decode(str_slice(p->text, p->at, p->at + 4), &cp);
+        }
         if (n == 0) {
             return fail(p, p->at, "not UTF-8");
         }
+        for (size_t i = 0; dst != NULL && i < n; i++) {
+            *(*dst)++ = p->text.ptr[p->at + i];
+        }
         p->at += n;
+    }
+}
+
+static enum rc skip_plain(struct parser *p)
+{
+    return run_plain(p, NULL);
+}
+
+static enum rc copy_plain(struct parser *p, char **dst)
+{
+    return run_plain(p, dst);
+}
+
+/* Where the string ends whose first escape is at p->at; the end of the text when it does not. A
+ * quote closes it unless an odd number of backslashes stands before it. */
+static size_t closing_quote(const struct parser *p)
+{
+    size_t from = p->at;
+    for (;;) {
+        const char *quote = memchr(p->text.ptr + from, '"', p->text.len - from);
+        if (quote == NULL) {
+            return p->text.len;
+        }
+        size_t at = (size_t)(quote - p->text.ptr), n = 0;
+        while (at - n > p->at && quote[-1 - (ptrdiff_t)n] == '\\') {
+            n++;
+        }
+        if (n % 2 == 0) {
+            return at;
+        }
+        from = at + 1;
     }
 }
 
 /* The string goes on behind its first escape: copies it, unescaped, into the arena. */
 static enum rc read_escaped(struct parser *p, size_t start, struct str *out)
 {
-    size_t end = p->at; /* an upper bound of the length: the closing quote */
-    while (end < p->text.len && p->text.ptr[end] != '"') {
-        end += p->text.ptr[end] == '\\' ? 2 : 1;
-    }
+    size_t end = closing_quote(p); /* an upper bound of the length */
     if (end >= p->text.len) {
         return fail(p, p->text.len, "the text ends inside a string");
     }
-    char *dst = arena_alloc(p->a, end - start);
-    if (dst == NULL) {
+    char *text = arena_alloc(p->a, end - start + PLAIN_BYTES);
+    if (text == NULL) {
         return fail_arena(p);
     }
-    size_t len = 0, from = start;
-    for (;;) {
-        memcpy(dst + len, p->text.ptr + from, p->at - from);
-        len += p->at - from;
-        if (p->text.ptr[p->at++] == '"') {
-            break;
-        }
+    memcpy(text, p->text.ptr + start, p->at - start);
+    char *dst = text + (p->at - start);
+    while (p->text.ptr[p->at++] != '"') {
         size_t n = 0;
-        enum rc rc = read_escape(p, dst + len, &n);
-        if (rc != RC_OK) {
-            return rc;
-        }
-        len += n;
-        from = p->at;
-        rc = skip_plain(p);
+        enum rc rc = read_escape(p, dst, &n);
+        dst += n;
+        rc = rc == RC_OK ? copy_plain(p, &dst) : rc;
         if (rc != RC_OK) {
             return rc;
         }
     }
-    ASSERT(len <= end - start);
-    *out = str_make(dst, len);
+    ASSERT((size_t)(dst - text) <= end - start);
+    *out = str_make(text, (size_t)(dst - text));
     return RC_OK;
 }
 

@@ -53,6 +53,7 @@ static void backend_probe_end(void *ctx, const struct http_call_result *result)
         backend_set_ready(b, true);
     } else if (++b->n_misses >= BACKEND_MISSES_MAX) {
         backend_set_ready(b, false);
+        b->owner->on_away(b->owner->ctx, b);
     }
 }
 
@@ -200,6 +201,7 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
         snprintf(b->probe_auth, sizeof(b->probe_auth), "Bearer %.*s", STR(u->key));
     }
     breaker_init(&b->breaker);
+    list_init(&b->requests);
     loop_timer_init(&b->probe_timer, all->loop, backend_on_probe_timer, b);
     enum rc rc = backend_open(b, u, err);
     if (rc != RC_OK) {
@@ -255,9 +257,9 @@ enum rc gw_backends_sync(struct backends *b, const struct cat *cat, struct err *
     return rc;
 }
 
-void gw_backends_init(struct backends *b, struct loop *l, void (*on_well)(void *ctx), void *ctx)
+void gw_backends_init(struct backends *b, struct loop *l)
 {
-    *b = (struct backends){.loop = l, .on_well = on_well, .ctx = ctx};
+    *b = (struct backends){.loop = l};
     list_init(&b->all);
 }
 
@@ -300,8 +302,39 @@ bool gw_backend_begin(struct backend *b)
     if (!b->ready || b->gone || !breaker_begin(&b->breaker, loop_now_ms(b->owner->loop))) {
         return false;
     }
-    b->outstanding++;
+    if (b->outstanding++ == 0) {
+        b->progress_ms = loop_now_ms(b->owner->loop);
+    }
     return true;
+}
+
+void gw_backend_progress(struct backend *b)
+{
+    b->progress_ms = loop_now_ms(b->owner->loop);
+    if (b->suspect_until_ms != 0) {
+        b->suspect_until_ms = 0;
+        log_event(LOG_UPSTREAM_WELL, log_cstr("upstream", b->name));
+        b->owner->on_well(b->owner->ctx);
+    }
+}
+
+void gw_backend_is_due(struct backend *b)
+{
+    uint64_t now_ms = loop_now_ms(b->owner->loop);
+    if (now_ms - b->progress_ms < BACKEND_DUE_MS) {
+        return;
+    }
+    if (b->suspect_until_ms == 0) {
+        metric_add(metric_get(METRIC_UPSTREAM_SUSPECTS), 1);
+        log_event(LOG_UPSTREAM_SUSPECT, log_cstr("upstream", b->name),
+                  log_u64("silent_ms", now_ms - b->progress_ms));
+    }
+    b->suspect_until_ms = now_ms + BACKEND_SUSPECT_MS;
+}
+
+bool gw_backend_is_suspect(const struct backend *b)
+{
+    return loop_now_ms(b->owner->loop) < b->suspect_until_ms;
 }
 
 void gw_backend_finish(struct backend *b, enum breaker_end how)
@@ -311,6 +344,9 @@ void gw_backend_finish(struct backend *b, enum breaker_end how)
     ASSERT(b->outstanding > 0);
     b->outstanding--;
     breaker_finish(&b->breaker, how, now);
+    if (how == BREAKER_OK) {
+        gw_backend_progress(b);
+    }
     bool closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
     if (was_closed != closed) {
         log_event(closed ? LOG_BREAKER_CLOSED : LOG_BREAKER_OPEN, log_cstr("upstream", b->name));

@@ -6,7 +6,12 @@
  *
  * Well = its supervisor or its health check says so, and its breaker lets a call through. Health
  * checks ask every BACKEND_PROBE_MS; BACKEND_MISSES_MAX without a good answer take it out, one good
- * answer brings it back. One loop. */
+ * answer brings it back.
+ *
+ * Suspect = it has live streams that have begun and are not held back by their clients, and not one
+ * of them moved for BACKEND_DUE_MS. It is asked only when no other server of the version is well,
+ * until something comes from it, or the streams are gone and BACKEND_SUSPECT_MS have passed.
+ * One loop. */
 #ifndef GATEWAY_BACKEND_H
 #define GATEWAY_BACKEND_H
 
@@ -20,6 +25,9 @@ enum {
     BACKEND_PROBE_MS = 10000,
     BACKEND_PROBE_WAIT_MS = 5000, /* an answer takes longer: missed */
     BACKEND_MISSES_MAX = 3,
+    BACKEND_PULSE_MS = 250, /* how often progress is looked at: suspect within 2 s */
+    BACKEND_DUE_MS = 1500,
+    BACKEND_SUSPECT_MS = 10000,
 };
 
 struct backend {
@@ -38,7 +46,10 @@ struct backend {
     uint32_t outstanding; /* requests that hold it */
     bool local;           /* gw_backends_set_local says whether it is ready */
     bool ready;
-    bool gone; /* in no catalogue any more: freed when nothing holds it */
+    bool gone;                 /* in no catalogue any more: freed when nothing holds it */
+    struct list requests;      /* gw_request.at_backend: those that hold it */
+    uint64_t progress_ms;      /* when something last came from it */
+    uint64_t suspect_until_ms; /* 0 = not suspect */
     /* health checks of those that are not local */
     struct loop_timer probe_timer;
     struct http_call *probe;
@@ -55,10 +66,13 @@ struct backends {
     bool local_ready;
     uint32_t n_gone;
     void (*on_well)(void *ctx); /* one has become well again */
+    /* Its health checks have failed: what waits for its answer may wait in vain. */
+    void (*on_away)(void *ctx, struct backend *b);
     void *ctx;
 };
 
-void gw_backends_init(struct backends *b, struct loop *l, void (*on_well)(void *ctx), void *ctx);
+/* `on_well`, `on_away` and `ctx` are the caller's to set behind it. */
+void gw_backends_init(struct backends *b, struct loop *l);
 /* Every call on them has ended or was cancelled. */
 void gw_backends_deinit(struct backends *b);
 /* Makes those of a new catalogue, lets go of those that left it. */
@@ -71,5 +85,10 @@ bool gw_backends_any_ready(const struct backends *b);
 /* Whether a call may be made; if so it was begun, and gw_backend_finish follows. */
 MUST_CHECK bool gw_backend_begin(struct backend *b);
 void gw_backend_finish(struct backend *b, enum breaker_end how);
+/* Part of an answer has come from it. */
+void gw_backend_progress(struct backend *b);
+/* A token is due from it. Marks it suspect when nothing has come for too long. */
+void gw_backend_is_due(struct backend *b);
+bool gw_backend_is_suspect(const struct backend *b);
 
 #endif

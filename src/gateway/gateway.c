@@ -254,8 +254,12 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     limiter_create(&g->limiter, rng_u64(&g->rng));
     lockout_create(&g->lockout, rng_u64(&g->rng));
     explain_create(&g->explain);
-    gw_backends_init(&g->backends, l, gateway_on_well, g);
+    gw_backends_init(&g->backends, l);
+    g->backends.on_well = gateway_on_well;
+    g->backends.on_away = stage_proxy_on_away;
+    g->backends.ctx = g;
     loop_timer_init(&g->line_timer, l, stage_route_on_line, g);
+    loop_timer_init(&g->pulse_timer, l, stage_route_on_pulse, g);
     enum rc rc = gateway_open(g, bound, err);
     if (rc != RC_OK) {
         gateway_destroy(g);
@@ -292,6 +296,7 @@ void gateway_destroy(struct gateway *g)
     http_server_destroy(g->http);
     g->destroyed = true;
     loop_timer_stop(&g->line_timer);
+    loop_timer_stop(&g->pulse_timer);
     catalog_set_owner(g->catalog, NULL, NULL);
     gw_backends_deinit(&g->backends);
     gateway_settle(g);

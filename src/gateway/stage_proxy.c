@@ -232,6 +232,7 @@ static void proxy_fail(struct gw_request *r, enum rc rc, const char *what)
 static void proxy_on_stream(struct gw_request *r, struct str bytes)
 {
     struct sse_item item;
+    gw_backend_progress(r->backend);
     while (!r->ended && !r->saw_done && sse_next(&r->sse, &bytes, &item)) {
         bool empty = item.kind == SSE_EVENT && item.data.len == 0; /* not dispatched, says SSE */
         if (!empty && !proxy_is_count(r, &item)) {
@@ -469,6 +470,23 @@ void stage_proxy_writable(void *ctx)
     if (r->paused && r->call != NULL) {
         r->paused = false;
         http_client_resume(r->call);
+    }
+}
+
+bool stage_proxy_is_due(const struct gw_request *r)
+{
+    return r->call != NULL && r->first_event_ns != 0 && !r->paused && !r->saw_done && !r->ended;
+}
+
+void stage_proxy_on_away(void *ctx, struct backend *b)
+{
+    UNUSED(ctx);
+    LIST_EACH(&b->requests, n)
+    {
+        struct gw_request *r = LIST_ENTRY(n, struct gw_request, at_backend);
+        if (r->call != NULL && r->first_event_ns == 0 && r->reply.len == 0) {
+            http_client_cancel(r->call); /* its end is an attempt that broke */
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 /* stage_route.c: which server answers.
  *
  *   the model asked for ──> a version, by weight (or the one named) ──> of its servers those that
- *   are well, but not the one that broke last while there is another ──> the balancer's choice
+ *   are well, but neither the one that broke last nor a suspect one (backend.h) while there is
+ *   another ──> the balancer's choice
  *        │ none of this version: the other versions; none of these: the fallback models in turn
  *        v
  *   none at all: in line, at most GATEWAY_WAIT_MS, with at most GATEWAY_WAITING_MAX others
@@ -27,9 +28,14 @@ struct route_choice {
     uint32_t n;
 };
 
-/* Servers of a version that are well; `other` leaves out the one that broke last. */
-static void route_gather(const struct gw_request *r, const struct cat_version *v, bool other,
-                         struct route_choice *c)
+struct route_pass {
+    bool other;    /* leaves out the one that broke last */
+    bool suspects; /* takes those from which due tokens do not come too */
+};
+
+/* Servers of a version that are well. */
+static void route_gather(const struct gw_request *r, const struct cat_version *v,
+                         struct route_pass pass, struct route_choice *c)
 {
     uint64_t now_ms = loop_now_ms(r->gateway->loop);
     c->n = 0;
@@ -37,7 +43,8 @@ static void route_gather(const struct gw_request *r, const struct cat_version *v
         const struct cat_upstream *u = v->targets[i];
         struct backend *b = gw_backends_find(&r->gateway->backends, u->name);
         bool well = b != NULL && b->ready && breaker_look(&b->breaker, now_ms) != BREAKER_OPEN;
-        if (!well || (other && str_is(u->name, r->tried))) {
+        if (!well || (pass.other && str_is(u->name, r->tried)) ||
+            (!pass.suspects && gw_backend_is_suspect(b))) {
             continue;
         }
         c->servers[c->n] = (struct balance_server){.id = b->id, .outstanding = b->outstanding};
@@ -79,6 +86,10 @@ static bool route_begin(struct gw_request *r, const struct cat_upstream *u, stru
     }
     r->upstream = u;
     r->backend = b;
+    list_push_back(&b->requests, &r->at_backend);
+    if (!loop_timer_is_armed(&r->gateway->pulse_timer)) {
+        loop_timer_start(&r->gateway->pulse_timer, BACKEND_PULSE_MS);
+    }
     return true;
 }
 
@@ -88,7 +99,10 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
 {
     struct gateway *g = r->gateway;
     struct route_choice c;
-    route_gather(r, v, other, &c);
+    route_gather(r, v, (struct route_pass){.other = other}, &c);
+    if (c.n == 0) {
+        route_gather(r, v, (struct route_pass){.other = other, .suspects = true}, &c);
+    }
     const struct balance_ask ask = {.prefix = r->parsed.prefix ^ hash_str(str_from(r->tenant)),
                                     .turn = g->turn++,
                                     .rng = &g->rng};
@@ -182,6 +196,7 @@ void stage_route_finish(struct gw_request *r, enum breaker_end how)
     }
     str_copy(r->tried, sizeof(r->tried), r->upstream->name);
     if (!r->gateway->destroyed) {
+        list_remove(&r->at_backend);
         gw_backend_finish(r->backend, how);
     }
     r->backend = NULL;
@@ -196,6 +211,37 @@ void stage_route_settle(struct gw_request *r)
             limit_cost(&r->upstream->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
         limit_settle(r->gateway->limiter, &r->upstream_ticket,
                      (uint64_t)r->prompt_tokens + r->output_tokens, cost, now);
+    }
+}
+
+/* ---- progress ---- */
+
+static bool route_any_due(const struct backend *b)
+{
+    LIST_EACH(&b->requests, n)
+    {
+        if (stage_proxy_is_due(LIST_ENTRY(n, struct gw_request, at_backend))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void stage_route_on_pulse(void *ctx)
+{
+    struct gateway *g = ctx;
+    uint64_t now_ms = loop_now_ms(g->loop);
+    bool any = false;
+    LIST_EACH(&g->backends.all, n)
+    {
+        struct backend *b = LIST_ENTRY(n, struct backend, node);
+        any = any || b->outstanding > 0;
+        if (now_ms - b->progress_ms >= BACKEND_DUE_MS && route_any_due(b)) {
+            gw_backend_is_due(b);
+        }
+    }
+    if (any) {
+        loop_timer_start(&g->pulse_timer, BACKEND_PULSE_MS);
     }
 }
 

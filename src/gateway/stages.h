@@ -129,6 +129,7 @@ struct gw_request {
     const struct cat_version *version;
     const struct cat_upstream *upstream;
     struct backend *backend;            /* begun; NULL = none */
+    struct list_node at_backend;        /* on its list while it is begun */
     char tried[CAT_NAME_BYTES_MAX + 1]; /* the server that broke last */
     struct limit_ticket upstream_ticket;
 
@@ -201,6 +202,8 @@ void stage_route_leave(struct gw_request *r);
 void stage_route_wake(struct gateway *g);
 /* gateway.line_timer */
 void stage_route_on_line(void *ctx);
+/* gateway.pulse_timer: looks whether servers from which tokens are due go on. */
+void stage_route_on_pulse(void *ctx);
 enum gw_result stage_proxy(struct gw_request *r);
 /* proxy_request.c: what goes to the server. Edits lie in r->edited, texts in r->arena and `texts`.
  */
@@ -228,6 +231,10 @@ void stage_parse_body_end(void *ctx, enum rc rc);
 void stage_proxy_writable(void *ctx);
 void stage_proxy_on_silence(void *ctx);
 void stage_proxy_abandon(struct gw_request *r);
+/* Whether the server is to send the next part of a stream now. */
+bool stage_proxy_is_due(const struct gw_request *r);
+/* The server is away: who has nothing of an answer yet asks another. */
+void stage_proxy_on_away(void *ctx, struct backend *b);
 
 /* reply.c: head fields that every answer carries, and error replies. */
 struct gw_headers {
@@ -257,10 +264,11 @@ struct gateway {
     struct explain *explain;
     struct backends backends;
     struct http_server *http;
-    struct list waiting;          /* requests that no server can take, oldest first */
-    struct loop_timer line_timer; /* looks again for them */
-    uint32_t retry_budget;        /* see stage_proxy.c */
-    uint32_t turn;                /* of the balancers */
+    struct list waiting;           /* requests that no server can take, oldest first */
+    struct loop_timer line_timer;  /* looks again for them */
+    struct loop_timer pulse_timer; /* while any server holds a request */
+    uint32_t retry_budget;         /* see stage_proxy.c */
+    uint32_t turn;                 /* of the balancers */
     uint32_t n_waiting, n_requests;
     size_t held_bytes;
     struct rng rng;       /* ids of requests: unique, not secret */

@@ -71,6 +71,8 @@
       "Streams that had begun and ended with an error, by model.")                                 \
     X(UPSTREAM_RETRIES, "bud_upstream_retries_total", COUNTER, "", NONE,                           \
       "Requests sent to a model server once more after an attempt broke.")                         \
+    X(UPSTREAM_SUSPECTS, "bud_upstream_suspects_total", COUNTER, "", NONE,                         \
+      "Times a server was passed over because a due token did not come.")                          \
     X(FALLBACKS, "bud_fallbacks_total", COUNTER, "", NONE,                                         \
       "Requests answered by a fallback model, since no server of their own was well.")             \
     X(REQUESTS_REFUSED, "bud_requests_refused_total", COUNTER, "limit", NONE,                      \
@@ -154,6 +156,7 @@
     X(CHILD_EXIT, WARN, "supervise", "child-exit", 0, "model server process ended")                \
     X(CHILD_FAIL, ERROR, "supervise", "child-fail", 10, "model server process cannot be started")  \
     X(UPSTREAM_FAIL, WARN, "gateway", "upstream-fail", 20, "model server failed a request")        \
+    X(UPSTREAM_SUSPECT, WARN, "gateway", "upstream-suspect", 20, "a due token does not come")      \
     X(UPSTREAM_AWAY, WARN, "gateway", "upstream-away", 20, "a server does not answer any more")    \
     X(UPSTREAM_WELL, INFO, "gateway", "upstream-well", 20, "a server answers again")               \
     X(BREAKER_OPEN, WARN, "gateway", "breaker-open", 20, "a server fails too often: left alone")   \

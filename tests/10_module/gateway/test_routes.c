@@ -1,6 +1,8 @@
 /* Limits, scopes, models and routes through the whole front door, with several servers. */
 #include "10_module/gateway/rig.h"
 
+#include "obs/metric.h"
+
 /* ---- a catalogue over two fakes ---- */
 
 static struct fake second;
@@ -236,6 +238,45 @@ static void a_dead_server_is_passed_over(void **state)
     second_close();
 }
 
+/* One event and then nothing: within two seconds the others are asked instead, while it lasts. */
+static void a_server_that_stops_in_a_stream_is_passed_over(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    struct buf in;
+    second_open();
+    object_second(&r, "bud", "");
+    object(&r, "model", "w",
+           "{\"name\":\"w\",\"balance\":\"round_robin\",\"versions\":[{\"name\":\"1\","
+           "\"upstreams\":[\"local\",\"two\"],\"model\":\"m\"}]}");
+    object(
+        &r, "model", "t",
+        "{\"name\":\"t\",\"versions\":[{\"name\":\"1\",\"upstreams\":[\"two\"],\"model\":\"m\"}]}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    double before = metric_value(metric_get(METRIC_UPSTREAM_SUSPECTS));
+    int fd = post(&r, "t", "hold", ",\"stream\":true");
+    buf_init(&in, 1 << 16);
+    assert_true(raw_until(fd, &in, "data: {\"a\":1}", 1));
+    for (int i = 0; metric_value(metric_get(METRIC_UPSTREAM_SUSPECTS)) == before; i++) {
+        assert_true(i < WAIT_ROUNDS);
+        usleep(1000);
+    }
+    int seen = atomic_load(&second.n_requests);
+    for (int i = 0; i < 6; i++) {
+        want(&r, "w", "ok", 200);
+    }
+    assert_int_equal(atomic_load(&second.n_requests), seen);
+    close(fd);
+    want(&r, "t", "ok", 200); /* there is no other: it is asked, and answers */
+    for (int i = 0; i < 4; i++) {
+        want(&r, "w", "ok", 200);
+    }
+    assert_true(atomic_load(&second.n_requests) > seen + 1); /* which made it well again */
+    buf_deinit(&in);
+    rig_close(&r);
+    second_close();
+}
+
 /* ---- roles ---- */
 
 static void a_role_allows_what_it_names(void **state)
@@ -377,6 +418,7 @@ int main(void)
         cmocka_unit_test(versions_share_by_weight_and_can_be_named),
         cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
         cmocka_unit_test(a_dead_server_is_passed_over),
+        cmocka_unit_test(a_server_that_stops_in_a_stream_is_passed_over),
         cmocka_unit_test(a_role_allows_what_it_names),
         cmocka_unit_test(no_role_allows_nothing),
         cmocka_unit_test(a_key_does_no_more_than_its_user),

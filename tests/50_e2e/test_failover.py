@@ -1,0 +1,220 @@
+"""Servers die, restart and stop behind a gateway under load: what clients see. No request that has not begun to
+stream may fail."""
+import os
+import re
+import signal
+import threading
+
+import openai
+import pytest
+
+from budlib import MODEL, SLOW, Serve, eventually
+
+CATALOGUE = """
+upstreams:
+%s
+models:
+  - name: story
+    balance: round_robin
+    versions: [{name: v1, upstreams: [%s], model: %s}]
+"""
+
+
+class Front:
+    """A gateway before `backs`; its key is the first one's."""
+
+    def __init__(self, folder, backs, conf=""):
+        self.boot = folder / "key"
+        self.boot.write_text(backs[0].key + "\n")
+        lines = [f'  - {{name: u{i}, url: "{b.url}", key_env: KEY{i}, kind: bud}}' for i, b in enumerate(backs)]
+        catalogue = folder / "catalogue.yaml"
+        catalogue.write_text(CATALOGUE % ("\n".join(lines), ", ".join(f"u{i}" for i in range(len(backs))), MODEL))
+        settings = folder / "bud.yaml"
+        settings.write_text(f"catalogue: {catalogue}\n{conf}")
+        env = {f"KEY{i}": b.key for i, b in enumerate(backs)}
+        self.serve = Serve("--config", str(settings), role="gateway", env={**env, "BUD_BOOTSTRAP_KEY_FILE": str(self.boot)})
+        self.serve.key = backs[0].key
+
+    def client(self, **more):
+        return openai.OpenAI(base_url=self.serve.url + "/v1", api_key=self.serve.key, max_retries=0, timeout=80, **more)
+
+    def metric(self, name):
+        page = self.serve.request("GET", "/metrics", admin=True).body.decode()
+        found = re.search(rf"^{name} (\d+)$", page, re.M)
+        return int(found.group(1)) if found else 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.serve.stop()
+
+
+class Load(threading.Thread):
+    """Asks again and again, whole and streamed in turn, until it is told to stop."""
+
+    def __init__(self, front):
+        super().__init__()
+        self.client, self.over = front.client(), threading.Event()
+        self.n_answered, self.cut, self.failed = 0, 0, []
+
+    def one(self, stream):
+        begun = False
+        try:
+            answer = self.client.completions.create(model="story", prompt="Once", max_tokens=8, stream=stream,
+                                                    extra_body={"ignore_eos": True})
+            if stream:
+                for _ in answer:
+                    begun = True
+            self.n_answered += 1
+        except openai.APIConnectionError as e:
+            self.failed.append(f"the connection broke: {e!r}")  # never: an error is an answer or an event
+        except openai.APIError as e:
+            if begun:
+                self.cut += 1
+            else:
+                self.failed.append(repr(e))
+
+    def run(self):
+        stream = False
+        while not self.over.is_set():
+            self.one(stream)
+            stream = not stream
+
+
+class Loads:
+    def __init__(self, front, n):
+        self.all = [Load(front) for _ in range(n)]
+
+    def answered(self):
+        return sum(t.n_answered for t in self.all)
+
+    def more(self, n):
+        """Waits for so many answers more."""
+        due = self.answered() + n
+        assert eventually(lambda: self.answered() >= due, 60), [t.failed for t in self.all]
+
+    def __enter__(self):
+        for t in self.all:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        for t in self.all:
+            t.over.set()
+        for t in self.all:
+            t.join()
+
+
+@pytest.fixture
+def backs():
+    both = [Serve(), Serve()]
+    yield both
+    for b in both:
+        if b.process.poll() is None:
+            os.kill(b.pid, signal.SIGCONT)
+        b.stop()
+
+
+def test_kill_9_with_a_second_server(tmp_path, backs):
+    with Front(tmp_path, backs) as front:
+        with Loads(front, 6) as loads:
+            loads.more(12)
+            os.kill(backs[1].pid, signal.SIGKILL)
+            loads.more(40)
+        assert [t.failed for t in loads.all] == [[]] * 6
+        assert sum(t.cut for t in loads.all) <= 6, "at most what was streaming"
+
+
+def test_kill_9_while_the_only_server_restarts(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    first = Serve(home=str(home))
+    port, key = first.port, first.key
+    with Front(tmp_path, [first]) as front:
+        with Loads(front, 6) as loads:
+            loads.more(12)
+            os.kill(first.pid, signal.SIGKILL)
+            first.process.wait()
+            again = Serve("--listen", f"127.0.0.1:{port}", home=str(home))
+            try:
+                again.key = key
+                loads.more(24)
+            finally:
+                for t in loads.all:
+                    t.over.set()
+                for t in loads.all:
+                    t.join()
+                again.stop()
+                first.stop()
+        assert [t.failed for t in loads.all] == [[]] * 6
+        assert front.metric("bud_upstream_retries_total") > 0
+
+
+def test_a_server_that_hangs_is_passed_over(tmp_path):
+    """Stopped in the middle of a stream: the next requests go to the other one; set going again, the stream ends
+    as if nothing had been."""
+    both = [Serve(*SLOW), Serve(*SLOW)]
+    try:
+        with Front(tmp_path, both) as front:
+            client = front.client()
+            streams = [client.completions.create(model="story", prompt="Once", max_tokens=40, stream=True,
+                                                 extra_body={"ignore_eos": True}) for _ in both]
+            for s in streams:
+                next(s)  # one on each
+            os.kill(both[1].pid, signal.SIGSTOP)
+            assert eventually(lambda: front.serve.events("upstream-suspect"), 10)
+            assert 1500 <= front.serve.events("upstream-suspect")[0]["silent_ms"]
+            for _ in range(3):
+                client.completions.create(model="story", prompt="Once", max_tokens=1)
+            assert front.metric("bud_upstream_suspects_total") >= 1
+            os.kill(both[1].pid, signal.SIGCONT)
+            for s in streams:
+                assert sum(1 for _ in s) >= 38
+            assert eventually(lambda: front.serve.events("upstream-well"))
+    finally:
+        for b in both:
+            os.kill(b.pid, signal.SIGCONT)
+            b.stop()
+
+
+def test_the_head_waits_and_a_later_failure_is_an_event(tmp_path):
+    """No head goes out while the answer may still be any; once silence has sent it, an error is the last event."""
+    back = Serve(*SLOW)
+    try:
+        with Front(tmp_path, [back], "gateway: {ping_ms: 300, wait_ms: 3000}\n") as front:
+            os.kill(back.child(), signal.SIGSTOP)
+            with front.serve.raw(timeout=60) as raw:
+                raw.request("POST", "/v1/completions", {"model": "story", "prompt": "Once", "stream": True},
+                            [f"Authorization: Bearer {front.serve.key}"])
+                assert raw.head().startswith(b"HTTP/1.1 200")
+                assert raw.chunk().startswith(b":"), "a comment"
+                os.kill(back.pid, signal.SIGKILL)
+                data = b""
+                while True:
+                    piece = raw.chunk()
+                    if not piece:
+                        break
+                    data += piece
+                assert b'data: {"error":' in data and b"[DONE]" not in data
+    finally:
+        child = back.child()
+        if child:
+            os.kill(child, signal.SIGKILL)
+        back.stop()
+
+
+def test_drain_lets_streams_end(tmp_path):
+    back = Serve(*SLOW)
+    try:
+        with Front(tmp_path, [back]) as front:
+            stream = front.client().completions.create(model="story", prompt="Once", max_tokens=30, stream=True,
+                                                       extra_body={"ignore_eos": True})
+            next(stream)
+            front.serve.signal(signal.SIGTERM)
+            assert sum(1 for _ in stream) >= 28
+            assert front.serve.wait(30) == 0
+            with pytest.raises(ConnectionRefusedError):
+                front.serve.raw()
+    finally:
+        back.stop()

@@ -30,6 +30,8 @@ unit-build: $(UNIT_BIN)
 unit: unit-build ## unit and module tests only
 	@tools/run_unit $(BUILD)/tests
 bench-kernels: $(BUILD)/bench/kernels ## compile build/bench/kernels (bench/README.md)
+test-peers: build ## other engines behind the gateway (built from PyPI on the first use; minutes)
+	@tests/60_peers/run
 soak: $(BUILD)/tests/test_soak ## 10,000 mixed requests with cancels on a tiny model
 	@BUD_SOAK=10000 $(BUILD)/tests/test_soak
 tidy: ## house rules that a script can check
@@ -72,4 +74,4 @@ bench-gateway: build $(GATEWAY_BENCH) ## the front door beside nginx and HAProxy
 
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
-.PHONY: help setup build run test unit-build unit soak bench-kernels bench-attention bench-gateway tidy format clean
+.PHONY: help setup build run test test-peers unit-build unit soak bench-kernels bench-attention bench-gateway tidy format clean

@@ -6,7 +6,7 @@ Sources: RFC 9112 §2.2, §5, §6, §7, §11.2; RFC 9110 §5, §7.2, §8.6; the 
 Attacks" and of http-garden; each written anew here."""
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n"
-HEAD, LARGE = "malformed head", "head too large"
+HEAD, LARGE = "malformed_head", "head_too_large"
 TE = b"Transfer-Encoding: chunked\r\n"
 LAST = b"0\r\n\r\n"
 

@@ -54,7 +54,7 @@ def test_attacks_in_small_pieces_are_the_same(served):
 
 
 def test_every_broken_chunk_is_refused_and_counted(served):
-    before = refused(served, "malformed body")
+    before = refused(served, "malformed_body")
     for name, data in CHUNKS:
         with served.raw() as raw:
             raw.send(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key}\r\n"
@@ -65,7 +65,7 @@ def test_every_broken_chunk_is_refused_and_counted(served):
                 pass
             assert raw.response().status == 400, name
             assert raw.rest() == b"", name
-    assert refused(served, "malformed body") - before == len(CHUNKS)
+    assert refused(served, "malformed_body") - before == len(CHUNKS)
 
 
 # ---- bodies ----
@@ -96,12 +96,12 @@ def test_bodies_that_are_refused(served, body):
 
 
 def test_bodies_that_are_too_large(served):
-    before = refused(served, "body too large")
+    before = refused(served, "body_too_large")
     with served.raw() as raw:
         raw.send(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key}\r\n"
                  f"Content-Length: {1 << 40}\r\n\r\n")
         assert raw.response().status == 413 and raw.is_closed()
-    assert refused(served, "body too large") == before + 1
+    assert refused(served, "body_too_large") == before + 1
     with served.raw() as raw:
         raw.send(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 40}\r\n\r\n")
         assert raw.response().status == 401 and raw.is_closed(), "without a key not a byte of it is taken"

@@ -59,35 +59,48 @@ def test_compare_measures_a_peer_that_is_told_what_to_say(tmp_path):
     models.mkdir()
     for name in ("llama-1b", "qwen-0.5b"):
         (models / f"{name}-Q4_0.gguf").symlink_to(MODEL_FILE)
-    words = [peer, "--bud", BUD, "--models", str(models), "--out", str(out), "--threads", "1", "--rounds", "2"]
+    words = [peer, "--bud", BUD, "--models", str(models), "--out", str(out), "--threads", "1", "--rounds", "2",
+             "--others", "1"]
     r = script("compare", *words, "--only", "decode-q4_0")
     assert r.returncode == 0, r.stderr
     d = json.loads((out / "results.json").read_text())
-    row = d["rows"]["decode-q4_0"]
-    assert d["peer"]["version"] == "7 (abc)" and d["threads"] == 1
-    assert row["peer"] == [2.5, 2.5] and len(row["ours"]) == len(row["stream_gb_per_s"]) == 2
-    assert row["ratios"] == [o / 2.5 for o in row["ours"]] and all(o > 0 for o in row["ours"])
+    rounds = d["rows"]["decode-q4_0"]
+    assert d["peer"]["version"] == "7 (abc)" and d["threads"] == 1 and len(rounds) == 2
+    assert all(r["peer"] == 2.5 and r["ours"] > 0 and len(r["stream_gb_per_s"]) == 2 for r in rounds)
     assert "decode, 1 stream, Llama-1B Q4_0" in r.stdout and r.stdout.strip() == (out / "table.md").read_text().strip()
     # A later call joins its rows; a tool that the peer lacks fails its row alone.
     r = script("compare", *words, "--only", "prefill-q4_0,batch-qwen")
     assert r.returncode == 1 and "not measured" in r.stderr
-    assert set(json.loads((out / "results.json").read_text())["rows"]) == {"decode-q4_0", "prefill-q4_0"}
+    d = json.loads((out / "results.json").read_text())
+    assert {name for name, found in d["rows"].items() if found} == {"decode-q4_0", "prefill-q4_0"}
 
 
-def result(name, ours, peer, **notes):
-    row = next(r for r in bench_rows.ROWS if r.name == name)
-    ratios = [p / o if row.smaller_is_better else o / p for o, p in zip(ours, peer)]
-    return {"name": name, "title": row.title, "must": row.must, "unit": row.unit, "group": row.group, "limit": row.limit,
-            "smaller_is_better": row.smaller_is_better, "ours": ours, "peer": peer, "ratios": ratios,
-            "ratio": sorted(ratios)[len(ratios) // 2], "stream_gb_per_s": [50.0],
-            "notes": {"ours": [notes], "peer": [notes]}}
+def test_compare_goes_on_where_it_was(tmp_path):
+    """A side a call, until there are as many rounds as wanted; then nothing is left to do."""
+    tool = 'case "$1" in --version) echo "version: 7 (abc)";; *) echo \'[{"samples_ts": [1.5, 2.5]}]\';; esac'
+    peer = peer_folder(tmp_path / "peer", tool=tool)
+    (tmp_path / "llama-1b-Q4_0.gguf").symlink_to(MODEL_FILE)
+    words = [peer, "--bud", BUD, "--models", str(tmp_path), "--out", str(tmp_path / "out"), "--threads", "1",
+             "--rounds", "1", "--others", "1", "--split", "--only", "decode-q4_0"]
+    for n_rounds, said in ((0, "ours "), (1, "peer 2.5"), (1, "")):
+        r = script("compare", *words)
+        assert r.returncode == 0 and said in r.stderr, r.stderr
+        d = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert len(d["rows"]["decode-q4_0"]) == n_rounds
+    assert "ours " not in r.stderr and "peer 2.5" not in r.stderr
+
+
+def rounds_of(ours, peer, **notes):
+    return [{"commit": "c0ffee", "ours": o, "peer": p, "stream_gb_per_s": [50.0], "notes": {"ours": notes, "peer": notes},
+             "seconds": 1, "others": 0, "whole_seconds": 2} for o, p in zip(ours, peer)]
 
 
 def test_report():
-    found = [result("decode-q8_0", [40, 44, 42], [20, 20, 20], stream_fraction=0.9), result("http", [300], [150]),
-             result("http-np16", [300], [120]), result("arrival", [150], [3000])]
+    rows = {"decode-q8_0": rounds_of([40, 44, 42], [20, 20, 20], stream_fraction=0.9),
+            "http": rounds_of([300], [150]), "http-np16": rounds_of([300], [120]),
+            "arrival": rounds_of([150], [3000]), "prefill-q4_0": []}
     results = {"machine": {"processor": "P <&>", "cores": 2, "isa": ["avx2"]}, "threads": 2,
-               "peer": {"version": "v<1>", "flags": {"GGML_NATIVE": "ON"}}, "rows": {r["name"]: r for r in found}}
+               "peer": {"version": "v<1>", "flags": {"GGML_NATIVE": "ON"}}, "rows": rows}
     lines = [line for line in report.table(results).splitlines() if line.startswith("| ") and "ratio" not in line]
     assert len(lines) == 4 and all(line.count("|") == 9 for line in lines)
     assert "2.10" in lines[0] and "2.00–2.20" in lines[0] and "90 % of the memory stream; reached" in lines[0]

@@ -24,8 +24,9 @@ static bool load_url_plain(struct str s, const char *refused)
 static enum rc load_url_unix(struct load_url *out, struct str text, struct str path,
                              struct err *err)
 {
-    if (path.len == 0 || !str_copy(out->host, sizeof(out->host), path)) {
-        return load_url_bad(text, "the path of a UNIX socket is missing or too long", err);
+    bool holds_nul = path.len > 0 && memchr(path.ptr, '\0', path.len) != NULL;
+    if (path.len == 0 || holds_nul || !str_copy(out->host, sizeof(out->host), path)) {
+        return load_url_bad(text, "the path of a UNIX socket is missing, too long or no path", err);
     }
     out->is_unix = true;
     (void)str_copy(out->authority, sizeof(out->authority), STR_LIT("localhost"));

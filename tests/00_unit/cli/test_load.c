@@ -76,6 +76,7 @@ static void test_url_resolve(void **state)
     assert_int_equal(load_url_parse(&u, STR_LIT("http://127.0.0.1:81"), NULL), RC_OK);
     assert_int_equal(load_url_resolve(&u, &a, NULL), RC_OK);
     assert_int_equal(addr_port(&a), 81);
+    assert_int_equal(load_url_parse(&u, STR_LIT("unix:\0\0dun/ock"), NULL), RC_INVALID);
     assert_int_equal(load_url_parse(&u, STR_LIT("unix:/tmp/x.sock"), NULL), RC_OK);
     assert_int_equal(load_url_resolve(&u, &a, NULL), RC_OK);
     assert_string_equal(addr_unix_path(&a), "/tmp/x.sock");

@@ -181,9 +181,10 @@ def test_a_server_that_hangs_is_passed_over(tmp_path):
 def test_the_head_waits_and_a_later_failure_is_an_event(tmp_path):
     """No head goes out while the answer may still be any; once silence has sent it, an error is the last event."""
     back = Serve(*SLOW)
+    child = back.child()
     try:
         with Front(tmp_path, [back], "gateway: {ping_ms: 300, wait_ms: 3000}\n") as front:
-            os.kill(back.child(), signal.SIGSTOP)
+            os.kill(child, signal.SIGSTOP)
             with front.serve.raw(timeout=60) as raw:
                 raw.request("POST", "/v1/completions", {"model": "story", "prompt": "Once", "stream": True},
                             [f"Authorization: Bearer {front.serve.key}"])
@@ -198,9 +199,7 @@ def test_the_head_waits_and_a_later_failure_is_an_event(tmp_path):
                     data += piece
                 assert b'data: {"error":' in data and b"[DONE]" not in data
     finally:
-        child = back.child()
-        if child:
-            os.kill(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)  # stopped, it does not see that its parent is gone
         back.stop()
 
 

@@ -4,9 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/front.h"
-#include "cli/model_path.h"
 #include "cli/print.h"
-#include "stores/journal.h"
 
 enum { EXPLAIN_TEXT_BYTES = 1 << 20, EXPLAIN_ARENA_BYTES = 1 << 20 };
 
@@ -162,14 +160,7 @@ static enum rc explain_show(struct meta *m, const struct args *a, struct err *er
 static enum rc cmd_explain_main(const struct args *a, struct err *err)
 {
     struct front_stores s = {0};
-    char home[PATH_MAX];
-    char dir[PATH_MAX + 16];
-    enum rc rc = front_stores_open(&s, err);
-    rc = rc == RC_OK ? model_path_home(home, err) : rc;
-    if (rc == RC_OK) {
-        front_usage_dir(home, dir);
-        rc = journal_recover(dir, s.meta, NULL, err);
-    }
+    enum rc rc = front_stores_open_settled(&s, err);
     rc = rc == RC_OK ? explain_show(s.meta, a, err) : rc;
     front_stores_close(&s);
     return rc;

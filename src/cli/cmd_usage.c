@@ -4,9 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/front.h"
-#include "cli/model_path.h"
 #include "cli/print.h"
-#include "stores/journal.h"
 #include "stores/meta_usage.h"
 
 enum { USAGE_TEXT_BYTES = 64 << 20 };
@@ -166,14 +164,7 @@ static enum rc usage_show(struct meta *m, const struct args *a, struct err *err)
 static enum rc cmd_usage_main(const struct args *a, struct err *err)
 {
     struct front_stores s = {0};
-    char home[PATH_MAX];
-    char dir[PATH_MAX + 16];
-    enum rc rc = front_stores_open(&s, err);
-    rc = rc == RC_OK ? model_path_home(home, err) : rc;
-    if (rc == RC_OK) {
-        front_usage_dir(home, dir);
-        rc = journal_recover(dir, s.meta, NULL, err);
-    }
+    enum rc rc = front_stores_open_settled(&s, err);
     rc = rc == RC_OK ? usage_show(s.meta, a, err) : rc;
     front_stores_close(&s);
     return rc;

@@ -152,6 +152,19 @@ enum rc front_stores_open(struct front_stores *s, struct err *err)
     return rc;
 }
 
+enum rc front_stores_open_settled(struct front_stores *s, struct err *err)
+{
+    char home[PATH_MAX];
+    char dir[PATH_MAX + 16];
+    enum rc rc = front_stores_open(s, err);
+    rc = rc == RC_OK ? model_path_home(home, err) : rc;
+    if (rc == RC_OK) {
+        front_usage_dir(home, dir);
+        rc = journal_recover(dir, s->meta, NULL, err);
+    }
+    return rc;
+}
+
 void front_stores_close(struct front_stores *s)
 {
     audit_close(s->audit);

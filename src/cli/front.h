@@ -68,6 +68,8 @@ struct front_stores {
     struct admin_store admin; /* of all these */
 };
 RC front_stores_open(struct front_stores *s, struct err *err);
+/* The same, with the records settled that ended processes left open. */
+RC front_stores_open_settled(struct front_stores *s, struct err *err);
 void front_stores_close(struct front_stores *s);
 
 #endif

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/front.h"
 #include "cli/print.h"
+#include "stores/meta_usage.h"
 
 enum { EXPLAIN_TEXT_BYTES = 1 << 20, EXPLAIN_ARENA_BYTES = 1 << 20 };
 

@@ -26,69 +26,11 @@
  * 4. While `writing`, `flying` belongs to libuv and is not touched.
  * 5. While greeting, `timer` bounds the handshake and nothing else starts it.
  *
- * 810 lines because the states of one connection, TLS among them, are told in one place. */
-#include "net/conn.h"
-
-#include <uv.h>
-
+ * Not here: how one begins (conn_open.c), TLS (conn_tls.c). */
 #include "base/assert.h"
-#include "base/buf.h"
-#include "base/list.h"
 #include "base/mem.h"
-#include "net/loop.h"
-#include "net/tls_link.h"
+#include "net/conn_private.h"
 #include "obs/log.h"
-#include "obs/metric.h"
-
-/* An output buffer that held more than this gives its memory back once it is empty. */
-#define CONN_KEEP_BYTES (64u << 10)
-/* What the longest TLS record opens to. */
-#define CONN_RECORD_BYTES (17u << 10)
-
-struct conn {
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
-    uv_connect_t connect_req;
-    uv_write_t write_req;
-    uv_shutdown_t shutdown_req;
-
-    struct loop *loop;
-    struct conn_conf conf;
-    const struct conn_events *ev; /* NULL until an accepted conn gets its owner */
-    void *ctx;
-    struct addr peer;
-    void (*on_ready)(void *ctx, struct conn *c); /* accepted with TLS */
-    void (*release)(void *ctx, struct conn *c);
-    void *release_ctx;
-    struct list_node stranger; /* linked while accepted and without an owner */
-
-    struct tls_link *tls; /* NULL = plain */
-    struct buf in, out, flying;
-    size_t flying_bytes_max;
-    struct loop_timer deadline; /* the owner's */
-    struct loop_timer timer;    /* connect, greet, write stall, linger: one at a time */
-    size_t stall_left_bytes;    /* what libuv still held when the stall timer was started */
-    struct loop_task turn;      /* flush, deliver, close: what this turn has noted */
-    struct loop_task reclaim;
-
-    enum rc why;
-    bool connecting, greeting, reading, paused, deliver_due;
-    bool eof, hangup_told, end_told;
-    bool was_full, flush_due; /* on_drain, on_flush owed */
-    bool writing, ending, shut, closing;
-};
-
-static void conn_turn(void *ctx);
-static void conn_flush(struct conn *c);
-
-static bool conn_live(const struct conn *c)
-{
-    return !c->closing && c->ev != NULL;
-}
 
 /* --- closing ------------------------------------------------------------------------------ */
 
@@ -127,17 +69,6 @@ void conn_close(struct conn *c, enum rc why)
     loop_defer(c->loop, &c->turn);
 }
 
-/* A handshake has failed: counted, and for people to read. */
-static void conn_note_refusal(const struct conn *c, enum tls_why why)
-{
-    char peer[ADDR_TEXT_BYTES];
-    const char *side = c->on_ready != NULL ? "server" : "client";
-    const struct str labels[] = {str_from(side), str_from(tls_why_name(why))};
-    metric_add(metric_with(METRIC_TLS_REFUSED, labels), 1);
-    log_event(LOG_TLS_REFUSED, log_cstr("side", side), log_cstr("reason", tls_why_name(why)),
-              log_cstr(LOG_KEY_ADDRESS, addr_format_host(&c->peer, peer)));
-}
-
 static void conn_timed_out(void *ctx)
 {
     struct conn *c = ctx;
@@ -161,10 +92,7 @@ static void conn_timed_out(void *ctx)
 
 /* --- reading ------------------------------------------------------------------------------ */
 
-static void conn_read_update(struct conn *c);
-
-/* Offers input to the owner; `fresh` has just come and is not yet in `in`. */
-static void conn_input(struct conn *c, struct str fresh)
+void conn_input(struct conn *c, struct str fresh)
 {
     struct str all = fresh;
     bool held = c->in.len > 0 || c->paused;
@@ -222,96 +150,6 @@ static void conn_tell_end(struct conn *c)
     }
 }
 
-/* --- TLS, on the way in --------------------------------------------------------------------- */
-
-/* A browser or a proxy that was told http:// learns so in words that it understands. */
-#define CONN_PLAIN_ANSWER                                                                          \
-    "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"                \
-    "content-length: 48\r\n\r\nThis port speaks HTTPS: use https:// to reach it"
-
-/* The handshake has failed. The peer is told; an accepted connection then ends like any other, so
- * that unread input does not destroy the alert. */
-static void conn_greet_failed(struct conn *c)
-{
-    enum tls_why why = tls_link_why(c->tls);
-    conn_note_refusal(c, why);
-    c->greeting = false;
-    loop_timer_stop(&c->timer);
-    if (why == TLS_WHY_PLAIN) {
-        buf_reset(tls_link_wire(c->tls));
-        buf_add_cstr(tls_link_wire(c->tls), CONN_PLAIN_ANSWER);
-    }
-    conn_flush(c);
-    if (c->on_ready != NULL) {
-        conn_end(c);
-    } else {
-        conn_close(c, RC_UNAVAILABLE);
-    }
-}
-
-/* One step of the handshake; whether the link is open now and somebody reads it. */
-static bool conn_greet(struct conn *c)
-{
-    enum tls_step step = tls_link_greet(c->tls);
-    if (step == TLS_FAILED) {
-        conn_greet_failed(c);
-        return false;
-    }
-    conn_flush(c);
-    if (step != TLS_OPEN || c->closing) {
-        return false;
-    }
-    c->greeting = false;
-    loop_timer_stop(&c->timer);
-    if (c->writing) { /* of the handshake's last words */
-        loop_timer_start(&c->timer, c->conf.write_stall_ms);
-    }
-    if (c->on_ready != NULL) {
-        list_remove(&c->stranger);
-        c->on_ready(c->release_ctx, c);
-        ASSERT(c->ev != NULL || c->closing);
-    } else if (c->ev->on_open != NULL) {
-        c->ev->on_open(c->ctx);
-    }
-    loop_defer(c->loop, &c->turn); /* what was written while greeting */
-    return !c->closing;
-}
-
-/* Opens what came from the socket; all of it is used, or the connection is of no more use. */
-static void conn_unseal(struct conn *c, struct str wire)
-{
-    if (tls_link_why(c->tls) != TLS_WHY_NOTHING) {
-        return; /* ends: what the peer still says is nobody's */
-    }
-    tls_link_feed(c->tls, wire);
-    if (c->greeting && !conn_greet(c)) {
-        return;
-    }
-    enum tls_step step = TLS_OPEN;
-    while (step == TLS_OPEN && !c->closing) {
-        size_t n;
-        step = tls_link_read(c->tls, loop_scratch_plain(c->loop), LOOP_SCRATCH_BYTES, &n);
-        if (step == TLS_OPEN && !c->ending) { /* input of an ending connection is dropped */
-            conn_input(c, str_make(loop_scratch_plain(c->loop), n));
-        }
-    }
-    if (step == TLS_ENDED) {
-        uv_read_stop(&c->uv.stream);
-        c->reading = false;
-        c->eof = true;
-    } else if (step == TLS_FAILED) {
-        log_event(LOG_CONN_FAIL, log_cstr("reason", tls_why_name(tls_link_why(c->tls))));
-        conn_close(c, c->shut ? RC_OK : RC_CANCELLED);
-    }
-}
-
-/* The socket has ended without the peer's word for it: for a client, whose answer may end with the
- * connection, that is a cut. */
-static bool conn_was_cut(const struct conn *c)
-{
-    return c->tls != NULL && c->on_ready == NULL && !c->greeting && !c->ending;
-}
-
 static void conn_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
     UNUSED(suggested);
@@ -344,7 +182,7 @@ static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 }
 
 /* The socket is read whenever there is room: paused owners still learn of a hang-up. */
-static void conn_read_update(struct conn *c)
+void conn_read_update(struct conn *c)
 {
     bool listens = conn_live(c) || (c->tls != NULL && !c->closing);
     bool want = listens && !c->connecting && !c->eof && c->in.len < CONN_READ_BYTES_MAX;
@@ -460,7 +298,7 @@ static void conn_tell_written(struct conn *c)
     }
 }
 
-static void conn_buf_renew(struct conn *c, struct buf *b)
+void conn_buf_renew(struct conn *c, struct buf *b)
 {
     if (b->len > CONN_KEEP_BYTES) {
         buf_deinit(b);
@@ -489,21 +327,7 @@ static void conn_written(uv_write_t *req, int status)
     conn_tell_written(c);
 }
 
-/* What TLS makes of `out`, and its own words. */
-static struct buf *conn_seal(struct conn *c)
-{
-    if (!c->greeting && c->out.len > 0) {
-        enum rc rc = tls_link_write(c->tls, buf_str(&c->out));
-        conn_buf_renew(c, &c->out);
-        if (rc != RC_OK) {
-            conn_close(c, rc == RC_NOMEM ? RC_NOMEM : RC_CANCELLED);
-        }
-    }
-    return tls_link_wire(c->tls);
-}
-
-/* Hands `out` to the kernel, as much as it takes now; libuv keeps the rest in `flying`. */
-static void conn_flush(struct conn *c)
+void conn_flush(struct conn *c)
 {
     if (c->closing || c->connecting || c->writing) {
         return;
@@ -600,51 +424,7 @@ void conn_deadline_clear(struct conn *c)
     loop_timer_stop(&c->deadline);
 }
 
-/* --- opening ------------------------------------------------------------------------------ */
-
-static struct conn_conf conf_or_default(const struct conn_conf *in)
-{
-    struct conn_conf c = in != NULL ? *in : (struct conn_conf){0};
-    c.write_high_bytes = c.write_high_bytes != 0 ? c.write_high_bytes : CONN_WRITE_HIGH_BYTES;
-    c.write_low_bytes = c.write_low_bytes != 0 ? c.write_low_bytes : CONN_WRITE_LOW_BYTES;
-    c.write_bytes_max = c.write_bytes_max != 0 ? c.write_bytes_max : CONN_WRITE_BYTES_MAX;
-    c.write_stall_ms = c.write_stall_ms != 0 ? c.write_stall_ms : CONN_WRITE_STALL_MS;
-    c.connect_ms = c.connect_ms != 0 ? c.connect_ms : CONN_CONNECT_MS;
-    c.greet_ms = c.greet_ms != 0 ? c.greet_ms : CONN_GREET_MS;
-    /* uv_buf_t and uv_try_write count in int. */
-    c.write_bytes_max = MIN(c.write_bytes_max, (size_t)1 << 30);
-    ASSERT(c.write_low_bytes <= c.write_high_bytes);
-    return c;
-}
-
-/* Fills a zeroed conn and its handle. */
-static int conn_init(struct conn *c, struct loop *l, bool is_unix, const struct conn_conf *conf)
-{
-    c->loop = l;
-    c->conf = conf_or_default(conf);
-    /* Sealing adds less than a 64th, and a handshake's few messages. */
-    c->flying_bytes_max = c->conf.write_bytes_max + c->conf.write_bytes_max / 64 + CONN_KEEP_BYTES;
-    buf_init(&c->in, CONN_READ_BYTES_MAX + CONN_RECORD_BYTES);
-    buf_init(&c->out, c->flying_bytes_max);
-    buf_init(&c->flying, c->flying_bytes_max);
-    loop_timer_init(&c->deadline, l, conn_deadline_passed, c);
-    loop_timer_init(&c->timer, l, conn_timed_out, c);
-    loop_task_init(&c->turn, conn_turn, c);
-    loop_task_init(&c->reclaim, conn_release, c);
-    int r =
-        is_unix ? uv_pipe_init(loop_uv(l), &c->uv.pipe, 0) : uv_tcp_init(loop_uv(l), &c->uv.tcp);
-    c->uv.handle.data = c;
-    return r;
-}
-
-static void conn_tune(struct conn *c)
-{
-    if (!addr_is_unix(&c->peer)) {
-        /* A refused option costs speed only. */
-        (void)uv_tcp_nodelay(&c->uv.tcp, 1);
-        (void)uv_tcp_keepalive(&c->uv.tcp, 1, 60);
-    }
-}
+/* --- the owner --------------------------------------------------------------------------- */
 
 void conn_set_events(struct conn *c, const struct conn_events *ev, void *ctx)
 {
@@ -652,139 +432,6 @@ void conn_set_events(struct conn *c, const struct conn_events *ev, void *ctx)
     c->ev = ev;
     c->ctx = ctx;
     conn_read_update(c);
-}
-
-static void conn_connected(uv_connect_t *req, int status)
-{
-    struct conn *c = req->data;
-    if (c->closing) {
-        return;
-    }
-    if (status != 0) {
-        conn_close(c, RC_UNAVAILABLE);
-        return;
-    }
-    c->connecting = false;
-    conn_tune(c);
-    if (c->tls != NULL) {
-        c->greeting = true; /* within what is left of connect_ms */
-        conn_read_update(c);
-        (void)conn_greet(c);
-        return;
-    }
-    loop_timer_stop(&c->timer);
-    conn_read_update(c);
-    if (conn_live(c) && c->ev->on_open != NULL) {
-        c->ev->on_open(c->ctx);
-    }
-    loop_defer(c->loop, &c->turn); /* what was written while connecting */
-}
-
-static void conn_free(void *ctx, struct conn *c)
-{
-    UNUSED(ctx);
-    mem_free(c);
-}
-
-RC conn_connect(struct conn **out, struct loop *l, const struct addr *to,
-                const struct conn_conf *conf, const struct conn_events *ev, void *ctx,
-                struct err *err)
-{
-    struct conn *c = mem_try_zalloc(sizeof(*c));
-    if (c == NULL) {
-        return err_set(err, RC_NOMEM, "connection: out of memory");
-    }
-    int r = conn_init(c, l, addr_is_unix(to), conf);
-    if (r != 0) {
-        mem_free(c);
-        return err_set(err, RC_IO, "connection: %s", uv_strerror(r));
-    }
-    c->release = conn_free;
-    c->peer = *to;
-    c->connecting = true;
-    if (c->conf.tls != NULL) {
-        enum rc rc =
-            tls_link_create(&c->tls, c->conf.tls, c->conf.tls_host, c->flying_bytes_max, err);
-        if (rc != RC_OK) {
-            conn_close(c, rc); /* nobody is told: it has no events yet */
-            return rc;
-        }
-        c->conf.tls = NULL; /* the link holds it; these were the caller's */
-        c->conf.tls_host = STR_NULL;
-    }
-    conn_set_events(c, ev, ctx);
-    c->connect_req.data = c;
-    if (addr_is_unix(to)) {
-        uv_pipe_connect(&c->connect_req, &c->uv.pipe, addr_unix_path(to), conn_connected);
-    } else {
-        const struct sockaddr *sa = (const struct sockaddr *)(const void *)&to->sa;
-        r = uv_tcp_connect(&c->connect_req, &c->uv.tcp, sa, conn_connected);
-    }
-    if (r != 0) {
-        conn_close(c, RC_UNAVAILABLE);
-    } else {
-        loop_timer_start(&c->timer, c->conf.connect_ms);
-    }
-    *out = c;
-    return RC_OK;
-}
-
-size_t conn_bytes(void)
-{
-    return sizeof(struct conn);
-}
-
-/* The handshake of an accepted connection begins. */
-static RC conn_accept_tls(struct conn *c, const struct conn_accept *how)
-{
-    enum rc rc = tls_link_create(&c->tls, how->tls, STR_NULL, c->flying_bytes_max, NULL);
-    c->on_ready = how->on_ready;
-    if (rc == RC_OK) {
-        list_push_back(how->strangers, &c->stranger);
-        c->greeting = true;
-        loop_timer_start(&c->timer, c->conf.greet_ms);
-        conn_read_update(c);
-    }
-    return rc;
-}
-
-RC conn_accept(struct conn *c, struct loop *l, struct uv_stream_s *server,
-               const struct conn_accept *how)
-{
-    bool is_unix = uv_handle_get_type((uv_handle_t *)server) == UV_NAMED_PIPE;
-    if (conn_init(c, l, is_unix, how->conf) != 0) {
-        return RC_IO;
-    }
-    c->release = how->release;
-    c->release_ctx = how->ctx;
-    if (is_unix) {
-        c->peer.sa.ss_family = AF_UNIX;
-        c->peer.sa_bytes = sizeof(sa_family_t);
-    }
-    int r = uv_accept(server, &c->uv.stream);
-    if (r != 0) {
-        conn_close(c, RC_IO);
-        return RC_OK;
-    }
-    if (!is_unix) {
-        int n = sizeof(c->peer.sa);
-        if (uv_tcp_getpeername(&c->uv.tcp, (struct sockaddr *)(void *)&c->peer.sa, &n) == 0) {
-            c->peer.sa_bytes = (socklen_t)n;
-        }
-    }
-    conn_tune(c);
-    if (how->tls != NULL && conn_accept_tls(c, how) != RC_OK) {
-        conn_close(c, RC_NOMEM);
-    }
-    return RC_OK;
-}
-
-void conn_close_strangers(struct list *strangers)
-{
-    LIST_EACH(strangers, n)
-    {
-        conn_close(LIST_ENTRY(n, struct conn, stranger), RC_OK);
-    }
 }
 
 bool conn_peer_uid(const struct conn *c, uint32_t *uid)
@@ -813,4 +460,40 @@ bool conn_is_tls(const struct conn *c)
 bool conn_is_http2(const struct conn *c)
 {
     return c->tls != NULL && tls_link_is_http2(c->tls);
+}
+
+/* --- the beginning ----------------------------------------------------------------------- */
+
+static struct conn_conf conf_or_default(const struct conn_conf *in)
+{
+    struct conn_conf c = in != NULL ? *in : (struct conn_conf){0};
+    c.write_high_bytes = c.write_high_bytes != 0 ? c.write_high_bytes : CONN_WRITE_HIGH_BYTES;
+    c.write_low_bytes = c.write_low_bytes != 0 ? c.write_low_bytes : CONN_WRITE_LOW_BYTES;
+    c.write_bytes_max = c.write_bytes_max != 0 ? c.write_bytes_max : CONN_WRITE_BYTES_MAX;
+    c.write_stall_ms = c.write_stall_ms != 0 ? c.write_stall_ms : CONN_WRITE_STALL_MS;
+    c.connect_ms = c.connect_ms != 0 ? c.connect_ms : CONN_CONNECT_MS;
+    c.greet_ms = c.greet_ms != 0 ? c.greet_ms : CONN_GREET_MS;
+    /* uv_buf_t and uv_try_write count in int. */
+    c.write_bytes_max = MIN(c.write_bytes_max, (size_t)1 << 30);
+    ASSERT(c.write_low_bytes <= c.write_high_bytes);
+    return c;
+}
+
+int conn_init(struct conn *c, struct loop *l, bool is_unix, const struct conn_conf *conf)
+{
+    c->loop = l;
+    c->conf = conf_or_default(conf);
+    /* Sealing adds less than a 64th, and a handshake's few messages. */
+    c->flying_bytes_max = c->conf.write_bytes_max + c->conf.write_bytes_max / 64 + CONN_KEEP_BYTES;
+    buf_init(&c->in, CONN_READ_BYTES_MAX + CONN_RECORD_BYTES);
+    buf_init(&c->out, c->flying_bytes_max);
+    buf_init(&c->flying, c->flying_bytes_max);
+    loop_timer_init(&c->deadline, l, conn_deadline_passed, c);
+    loop_timer_init(&c->timer, l, conn_timed_out, c);
+    loop_task_init(&c->turn, conn_turn, c);
+    loop_task_init(&c->reclaim, conn_release, c);
+    int r =
+        is_unix ? uv_pipe_init(loop_uv(l), &c->uv.pipe, 0) : uv_tcp_init(loop_uv(l), &c->uv.tcp);
+    c->uv.handle.data = c;
+    return r;
 }

@@ -26,7 +26,8 @@ struct limit_bucket {
     uint32_t n_running;
     int64_t day, month; /* which the counts below are of */
     uint64_t day_used, day_reserved;
-    int64_t month_used, month_reserved;
+    int64_t month_used;
+    __int128 month_reserved; /* one ticket alone may fill an int64_t */
 };
 
 struct limiter {
@@ -117,8 +118,12 @@ static uint64_t meter_wait_ns(const struct limit_meter *m, uint64_t limit, uint6
     return level <= room ? 0 : (level - room + limit - 1) / limit;
 }
 
+/* Without a limit nothing is metered, else what is set later would first have to drain it all. */
 static void meter_put(struct limit_meter *m, uint64_t limit, uint64_t units, uint64_t now_ns)
 {
+    if (limit == 0) {
+        return;
+    }
     uint64_t level = meter_level(m, limit, now_ns);
     unsigned __int128 more = (unsigned __int128)units * LIMIT_MINUTE_NS;
     m->level = more > UINT64_MAX - level ? UINT64_MAX : level + (uint64_t)more;
@@ -129,6 +134,9 @@ static void meter_put(struct limit_meter *m, uint64_t limit, uint64_t units, uin
 static void meter_take_back(struct limit_meter *m, uint64_t limit, struct limit_ticket *t,
                             uint64_t units, uint64_t now_ns)
 {
+    if (limit == 0) {
+        return;
+    }
     unsigned __int128 drained = (unsigned __int128)(now_ns - MIN(t->at_ns, now_ns)) * limit;
     unsigned __int128 put = (unsigned __int128)t->tokens * LIMIT_MINUTE_NS;
     unsigned __int128 back = (unsigned __int128)units * LIMIT_MINUTE_NS;
@@ -183,8 +191,8 @@ static uint64_t limit_day_left(const struct limit_bucket *b, uint64_t limit)
 
 static int64_t limit_money_left(const struct limit_bucket *b, int64_t limit)
 {
-    int64_t taken = limit_add(b->month_used, b->month_reserved);
-    return taken >= limit ? 0 : limit - taken;
+    __int128 taken = b->month_used + b->month_reserved;
+    return taken >= limit ? 0 : (int64_t)(limit - taken);
 }
 
 /* ---- reserving ---- */
@@ -280,12 +288,12 @@ static void limit_take(struct limit_bucket *b, const struct cat_limits *l, struc
                        struct limit_time now)
 {
     b->n_running++;
-    meter_put(&b->requests, MAX(l->requests_per_minute, (uint64_t)1), 1, now.mono_ns);
-    meter_put(&b->tokens, MAX(l->tokens_per_minute, (uint64_t)1), t->tokens, now.mono_ns);
+    meter_put(&b->requests, l->requests_per_minute, 1, now.mono_ns);
+    meter_put(&b->tokens, l->tokens_per_minute, t->tokens, now.mono_ns);
     b->day_reserved += t->tokens;
-    b->month_reserved = limit_add(b->month_reserved, t->cost);
+    b->month_reserved += t->cost;
     t->buckets[t->n] = b;
-    t->per_minute[t->n++] = MAX(l->tokens_per_minute, (uint64_t)1);
+    t->per_minute[t->n++] = l->tokens_per_minute;
 }
 
 bool limit_reserve(struct limiter *l, const struct limit_subject *subjects, uint32_t n,

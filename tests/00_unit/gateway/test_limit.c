@@ -155,6 +155,53 @@ static void costs_are_rounded_up_once(void **state)
     assert_int_equal(limit_cost(&p, UINT64_MAX, 0, UINT64_MAX), INT64_MAX);
 }
 
+/* Many requests that may cost more than money can count, at one subject: each gives back its own.
+ */
+static void huge_costs_are_set_aside_and_given_back(void **state)
+{
+    (void)state;
+    struct limiter *l;
+    struct limit_ticket t[4];
+    struct limit_result r;
+    const struct cat_limits free = {.concurrent = 4}, dear = {.money_per_month = INT64_MAX};
+    const struct limit_subject s = {.name = STR_LIT("key:a"), .limits = &free};
+    const struct limit_ask ask = {.output_tokens = 128ull * INT32_MAX,
+                                  .price = {.output = 240000 * 1000000000ll}};
+    limiter_create(&l, 1);
+    for (int i = 0; i < 4; i++) {
+        t[i] = (struct limit_ticket){0};
+        assert_true(limit_reserve(l, &s, 1, &ask, at_ms(0), &t[i], &r));
+    }
+    assert_false(reserve(l, &dear, 1, 1, 0, &(struct limit_ticket){0}, &r));
+    assert_int_equal(r.refused, LIMIT_MONEY);
+    assert_int_equal(r.left, 0);
+    for (int i = 0; i < 4; i++) {
+        limit_settle(l, &t[i], 10, 1000, at_ms(1));
+    }
+    assert_true(reserve(l, &dear, 1, 1, 2, &t[0], &r));
+    limit_settle(l, &t[0], 2, 0, at_ms(2));
+    limiter_destroy(l);
+}
+
+static void what_no_limit_counted_holds_up_nobody(void **state)
+{
+    (void)state;
+    struct limiter *l;
+    struct limit_ticket t;
+    struct limit_result r;
+    const struct cat_limits before = {.concurrent = 1000};
+    const struct cat_limits after = {.requests_per_minute = 60, .tokens_per_minute = 1000};
+    limiter_create(&l, 1);
+    for (int i = 0; i < 1000; i++) {
+        assert_true(reserve(l, &before, 100000, 1, 0, &t, &r));
+        limit_settle(l, &t, 50000, 0, at_ms(0));
+    }
+    assert_true(reserve(l, &after, 100, 900, 1, &t, &r));
+    assert_int_equal(r.output_tokens, 900);
+    limit_settle(l, &t, 1000, 0, at_ms(1));
+    limiter_destroy(l);
+}
+
 static void a_refusal_counts_nowhere(void **state)
 {
     (void)state;
@@ -312,6 +359,8 @@ int main(void)
         cmocka_unit_test(what_was_used_before_counts),
         cmocka_unit_test(the_calendar_is_right),
         cmocka_unit_test(costs_are_rounded_up_once),
+        cmocka_unit_test(huge_costs_are_set_aside_and_given_back),
+        cmocka_unit_test(what_no_limit_counted_holds_up_nobody),
         cmocka_unit_test(a_refusal_counts_nowhere),
         cmocka_unit_test(no_schedule_passes_a_limit),
         cmocka_unit_test(a_budget_is_spent_to_its_end),

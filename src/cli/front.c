@@ -467,12 +467,12 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
 {
     const struct settings *s = &f->settings;
     struct gateway_conf gateway = {.listen = f->listen,
-                                   .held_bytes_max = (size_t)s->gateway.held_bytes_max,
                                    .conns_max = (uint32_t)s->gateway.connections_max,
-                                   .waiting_max = (uint32_t)s->gateway.waiting_max,
                                    .wait_ms = s->gateway.wait_ms,
                                    .ping_ms = s->gateway.ping_ms,
                                    .serve_unwritten = s->usage.when_full == SETTINGS_SERVE};
+    const struct gw_shared_conf shared = {.held_bytes_max = (size_t)s->gateway.held_bytes_max,
+                                          .waiting_max = (uint32_t)s->gateway.waiting_max};
     struct catalog_conf catalog = {.pepper = &f->pepper, .kms = f->kms, .local = *local};
     struct admin_conf admin = {.listen = f->admin_listen,
                                .metrics_open = s->metrics_open,
@@ -507,6 +507,8 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
         rc = front_open_journal(f, err);
         gateway.journal = f->journal;
     }
+    gw_shared_create(&f->shared, &shared);
+    gateway.shared = f->shared;
     rc = rc == RC_OK ? gateway_create(&f->gateway, f->loop, &gateway, f->catalog, &f->bound, err)
                      : rc;
     rc = rc == RC_OK ? front_load_usage(f, err) : rc;
@@ -526,6 +528,7 @@ void front_end(struct front *f)
     tls_keep_destroy(f->admin_tls);
     loop_timer_stop(&f->log_timer);
     loop_destroy(f->loop);
+    gw_shared_destroy(f->shared);
     journal_close(f->journal);
     log_flush();
     meta_close(f->meta);

@@ -8,6 +8,7 @@
 #include "admin/admin.h"
 #include "cli/settings.h"
 #include "gateway/gateway.h"
+#include "gateway/shared.h"
 
 struct jwt_verifier;
 struct tls_keep;
@@ -30,6 +31,7 @@ struct front {
     struct catalog *catalog;
     struct cat_local local;
     struct journal *journal;
+    struct gw_shared *shared;
     struct admin *admin;
     struct jwt_verifier *jwt; /* NULL: no issuers */
     struct audit *audit;

@@ -11,7 +11,7 @@ static enum rc authenticate_refused(struct gateway *g, const struct addr *peer, 
     addr_format_host(peer, host);
     metric_add(metric_get(METRIC_AUTH_FAILURES), 1);
     log_event(LOG_AUTH_FAIL, log_cstr(LOG_KEY_CLIENT, host), log_cstr("listener", "admin"));
-    lockout_note(g->lockout, peer, loop_now_ms(g->loop));
+    lockout_note(g->shared->lockout, peer, loop_now_ms(g->loop));
     return rc;
 }
 
@@ -24,7 +24,7 @@ enum rc gateway_authenticate(struct gateway *g, struct http_exchange *x, struct 
     struct cat *cat = catalog_now(g->catalog);
     int64_t now_s = clock_wall_s(loop_clock(g->loop));
     const struct meta_key *key = NULL;
-    if (lockout_wait_ms(g->lockout, peer, loop_now_ms(g->loop)) > 0) {
+    if (lockout_wait_ms(g->shared->lockout, peer, loop_now_ms(g->loop)) > 0) {
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("lockout")), 1);
         return err_set(err, RC_RATE_LIMITED, "Too many wrong API keys came from this address.");
     }
@@ -53,9 +53,9 @@ void gateway_write_status(struct gateway *g, struct json_writer *w)
     const struct cat *cat = catalog_now(g->catalog);
     uint64_t now_ms = loop_now_ms(g->loop);
     json_write_member_bool(w, "draining", g->draining);
-    json_write_member_u64(w, "requests", g->n_requests);
-    json_write_member_u64(w, "waiting", g->n_waiting);
-    json_write_member_u64(w, "held_bytes", g->held_bytes);
+    json_write_member_u64(w, "requests", gw_shared_n_requests(g->shared));
+    json_write_member_u64(w, "waiting", gw_shared_n_waiting(g->shared));
+    json_write_member_u64(w, "held_bytes", gw_shared_held_bytes(g->shared));
     json_write_member_u64(w, "keys", keyring_size(cat->keys));
     json_write_member_u64(w, "models", cat->set.models.n);
     json_write_name(w, "upstreams");

@@ -570,7 +570,7 @@ static struct cat *cat_create(void)
     struct cat *c = mem_zalloc(sizeof(*c));
     uint64_t seed;
     crypto_random(&seed, sizeof(seed));
-    c->n_refs = 1;
+    atomic_init(&c->n_refs, 1);
     c->loaded_s = clock_wall_s(clock_system());
     arena_init(&c->arena, CAT_ARENA_BYTES_MAX);
     map_init(&c->organisations, seed);
@@ -619,12 +619,12 @@ enum rc cat_check(struct cat_set *set, const struct cat_local *local, struct err
 
 void cat_hold(struct cat *c)
 {
-    c->n_refs++;
+    atomic_fetch_add_explicit(&c->n_refs, 1, memory_order_relaxed);
 }
 
 void cat_put(struct cat *c)
 {
-    if (c == NULL || --c->n_refs > 0) {
+    if (c == NULL || atomic_fetch_sub_explicit(&c->n_refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
     const struct cat_upstream *upstreams = c->set.upstreams.at;

@@ -1,9 +1,12 @@
 /* catalog_build.h: a whole catalogue from its parts: names resolved, addresses found, keys opened.
  *
- * Immutable once built, counted by reference: a request holds the one it began with. Building
- * blocks (names of hosts are looked up): on a worker, or at start. */
+ * Immutable once built (but for what is atomic), counted by reference: a request holds the one it
+ * began with, on whichever thread. Building blocks (names of hosts are looked up): on a worker, or
+ * at start. */
 #ifndef GATEWAY_CATALOG_BUILD_H
 #define GATEWAY_CATALOG_BUILD_H
+
+#include <stdatomic.h>
 
 #include "auth/key.h"
 #include "auth/principal.h"
@@ -23,7 +26,7 @@ struct cat_local {
 struct cat_key {
     const struct meta_key *row;
     struct principal who;
-    bool gone; /* ended since this catalogue was built, which could not be built anew */
+    atomic_bool gone; /* ended since this catalogue was built, which could not be built anew */
     const struct cat_project *project; /* NULL = none */
     const struct cat_user *user;       /* NULL = none */
     struct cat_limits limits;
@@ -31,7 +34,7 @@ struct cat_key {
 
 struct cat {
     struct arena arena;
-    uint32_t n_refs;
+    atomic_uint n_refs;
     int64_t loaded_s; /* wall clock */
     struct cat_set set;
     const struct cat_upstream *local; /* NULL = none */

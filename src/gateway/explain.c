@@ -1,6 +1,7 @@
 /* explain.c: see explain.h. */
 #include "gateway/explain.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -37,6 +38,7 @@ struct explain_rate {
 };
 
 struct explain {
+    pthread_mutex_t lock;     /* of all below; held to copy rows, never to write or format them */
     struct explain_row *rows; /* touched only as they fill */
     uint64_t n;               /* ever put in */
     struct explain_rate stored, failed;
@@ -210,16 +212,23 @@ static void explain_write(struct buf *out, const struct explain_row *row)
     json_write_object_end(&w);
 }
 
-bool explain_find(const struct explain *e, struct str id, struct buf *out)
+bool explain_find(struct explain *e, struct str id, struct buf *out)
 {
-    for (uint64_t n = e->n; n > 0 && e->n - n < EXPLAIN_ROWS; n--) {
+    struct explain_row found;
+    bool any = false;
+    pthread_mutex_lock(&e->lock);
+    for (uint64_t n = e->n; !any && n > 0 && e->n - n < EXPLAIN_ROWS; n--) {
         const struct explain_row *row = &e->rows[(n - 1) % EXPLAIN_ROWS];
         if (str_is(id, row->request_id) || str_is(id, row->id)) {
-            explain_write(out, row);
-            return true;
+            found = *row;
+            any = true;
         }
     }
-    return false;
+    pthread_mutex_unlock(&e->lock);
+    if (any) {
+        explain_write(out, &found);
+    }
+    return any;
 }
 
 /* ---- the end ---- */
@@ -294,17 +303,22 @@ static bool explain_may(struct explain_rate *rate, uint64_t now_s, uint32_t per_
     return rate->n++ < per_s;
 }
 
-static void explain_store(struct explain *e, struct gw_request *r, const struct explain_row *row)
+/* Keeps it in memory; whether it goes into the store too. */
+static bool explain_keep(struct explain *e, const struct explain_row *row, uint64_t now_s)
 {
-    struct journal *j = r->gateway->conf.journal;
-    uint64_t now_s = explain_now(r) / 1000000000u;
     uint64_t wait_ns = row->first_event_ns != 0 ? row->first_event_ns : row->total_ns;
     bool odd =
         row->failed || row->http_status >= 400 || wait_ns / EXPLAIN_NS_PER_MS >= EXPLAIN_SLOW_MS;
-    if (j == NULL || !(odd ? explain_may(&e->failed, now_s, EXPLAIN_FAILED_PER_S)
-                           : explain_may(&e->stored, now_s, EXPLAIN_STORED_PER_S))) {
-        return;
-    }
+    pthread_mutex_lock(&e->lock);
+    e->rows[e->n++ % EXPLAIN_ROWS] = *row;
+    bool may = odd ? explain_may(&e->failed, now_s, EXPLAIN_FAILED_PER_S)
+                   : explain_may(&e->stored, now_s, EXPLAIN_STORED_PER_S);
+    pthread_mutex_unlock(&e->lock);
+    return may;
+}
+
+static void explain_store(struct journal *j, const struct explain_row *row)
+{
     struct buf out;
     buf_init(&out, META_DECISION_BYTES_MAX);
     explain_write(&out, row);
@@ -317,13 +331,16 @@ static void explain_store(struct explain *e, struct gw_request *r, const struct 
 
 void explain_put(struct gw_request *r, int http_status)
 {
-    struct explain *e = r->gateway->explain;
+    struct journal *j = r->gateway->conf.journal;
+    struct explain_row row;
     if (r->who.kind == PRINCIPAL_NONE || !gw_kind_has_body(r->kind)) {
         return;
     }
-    struct explain_row *row = &e->rows[e->n++ % EXPLAIN_ROWS];
-    explain_fill(row, r, http_status);
-    explain_store(e, r, row);
+    explain_fill(&row, r, http_status);
+    bool stored = explain_keep(r->gateway->shared->explain, &row, explain_now(r) / 1000000000u);
+    if (stored && j != NULL) {
+        explain_store(j, &row);
+    }
 }
 
 /* ---- life ---- */
@@ -331,6 +348,7 @@ void explain_put(struct gw_request *r, int http_status)
 void explain_create(struct explain **out)
 {
     struct explain *e = mem_zalloc(sizeof(*e));
+    pthread_mutex_init(&e->lock, NULL);
     e->rows = mem_zalloc_array(EXPLAIN_ROWS, sizeof(*e->rows));
     *out = e;
 }
@@ -338,6 +356,7 @@ void explain_create(struct explain **out)
 void explain_destroy(struct explain *e)
 {
     if (e != NULL) {
+        pthread_mutex_destroy(&e->lock);
         mem_free(e->rows);
         mem_free(e);
     }

@@ -2,7 +2,8 @@
  * those of failed, slow and a share of other requests go to the store as well, by the journal.
  *
  * While a request is under way its notes lie in struct gw_why; at its end they become one row.
- * Requests of whoever is not known are not kept. Never a prompt, a reply or a key. One loop. */
+ * Requests of whoever is not known are not kept. Never a prompt, a reply or a key.
+ * Any thread. */
 #ifndef GATEWAY_EXPLAIN_H
 #define GATEWAY_EXPLAIN_H
 
@@ -61,6 +62,6 @@ void explain_try_end(struct gw_request *r, const char *what);
 /* The request is over; http_status as the access line tells it. */
 void explain_put(struct gw_request *r, int http_status);
 /* The newest row of that request or record as a JSON object; false when it is not in memory. */
-bool explain_find(const struct explain *e, struct str id, struct buf *out);
+bool explain_find(struct explain *e, struct str id, struct buf *out);
 
 #endif

@@ -158,7 +158,7 @@ bool gateway_is_ready(const struct gateway *g)
 
 bool gateway_explain(const struct gateway *g, struct str id, struct buf *out)
 {
-    return explain_find(g->explain, id, out);
+    return explain_find(g->shared->explain, id, out);
 }
 
 /* ---- what was used before this process began ---- */
@@ -197,7 +197,8 @@ static enum rc gateway_load_sum(void *ctx, const struct meta_usage_sum *sum)
     buf_deinit(&text);
     uint64_t tokens = load->day ? (uint64_t)(sum->prompt_tokens + sum->output_tokens) : 0;
     int64_t cost = load->day || !gateway_loads[load->row].money ? 0 : sum->cost_nano;
-    bool taken = fits && limit_load(load->g->limiter, str_from(subject), tokens, cost, load->now);
+    bool taken =
+        fits && limit_load(load->g->shared->limiter, str_from(subject), tokens, cost, load->now);
     return taken || !fits ? RC_OK : RC_OVERLOADED;
 }
 
@@ -242,18 +243,13 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->loop = l;
     g->conf = *conf;
     g->catalog = catalog;
-    g->conf.held_bytes_max =
-        conf->held_bytes_max != 0 ? conf->held_bytes_max : GATEWAY_HELD_BYTES_MAX;
-    g->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GATEWAY_WAITING_MAX;
+    g->shared = conf->shared;
     g->conf.wait_ms = conf->wait_ms != 0 ? conf->wait_ms : GATEWAY_WAIT_MS;
     g->conf.ping_ms = conf->ping_ms != 0 ? conf->ping_ms : GATEWAY_PING_MS;
     list_init(&g->waiting);
     gateway_seed(&g->rng);
     arena_init(&g->scratch, GATEWAY_SCRATCH_BYTES_MAX);
     g->retry_budget = 5 * GATEWAY_RETRIES_MAX;
-    limiter_create(&g->limiter, rng_u64(&g->rng));
-    lockout_create(&g->lockout, rng_u64(&g->rng));
-    explain_create(&g->explain);
     gw_backends_init(&g->backends, l);
     g->backends.on_well = gateway_on_well;
     g->backends.on_away = stage_proxy_on_away;
@@ -279,11 +275,8 @@ void gateway_drain(struct gateway *g, uint64_t max_ms, void (*on_drained)(void *
 void gateway_settle(struct gateway *g)
 {
     if (g->destroyed && g->n_requests == 0) {
-        ASSERT(g->held_bytes == 0 && g->n_waiting == 0);
+        ASSERT(g->n_waiting == 0);
         arena_deinit(&g->scratch);
-        limiter_destroy(g->limiter);
-        lockout_destroy(g->lockout);
-        explain_destroy(g->explain);
         mem_free(g);
     }
 }

@@ -10,8 +10,6 @@ enum {
     GATEWAY_BODY_BYTES_MAX = 32 << 20,   /* of a request: 413 */
     GATEWAY_EDIT_BYTES_MAX = 4 << 10,    /* that our edits add to a body */
     GATEWAY_REPLY_BYTES_MAX = 48 << 20,  /* of a whole reply from a model server: 502 */
-    GATEWAY_HELD_BYTES_MAX = 512 << 20,  /* bodies and whole replies of all requests: 503 */
-    GATEWAY_WAITING_MAX = 256,           /* requests in line for a model server: 503 */
     GATEWAY_WAIT_MS = 30000,             /* in line, and asking one that does not begin: 503 */
     GATEWAY_ATTEMPTS_MAX = 3,            /* before the first event reached the client */
     GATEWAY_PING_MS = 10000,             /* of silence on a stream: head and a comment are sent */
@@ -22,8 +20,9 @@ enum {
 struct gateway_conf {
     struct addr listen;
     struct tls_keep *tls; /* NULL = plain; must outlive the gateway's connections */
-    size_t held_bytes_max;
-    uint32_t waiting_max, conns_max; /* conns_max: 0 = HTTP_SERVER_CONNS_MAX */
+    struct gw_shared
+        *shared;        /* of all gateways of the process; borrowed until after loop_destroy */
+    uint32_t conns_max; /* 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
     struct journal *journal;  /* borrowed; where usage is written down; NULL = nowhere */
     bool serve_unwritten;     /* requests go on when it cannot be; else 503 */
@@ -31,6 +30,7 @@ struct gateway_conf {
 };
 
 struct gateway; /* opaque */
+struct gw_shared;
 struct journal;
 
 /* Borrows the catalog, and is its owner (catalog_set_owner). *bound (may be NULL) gets the address

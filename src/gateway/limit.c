@@ -7,6 +7,8 @@
  *    yet: so the bucket is never emptier than if only the used tokens had been put in. */
 #include "gateway/limit.h"
 
+#include <pthread.h>
+
 #include "base/assert.h"
 #include "base/mem.h"
 #include "stores/usage_line.h"
@@ -31,7 +33,8 @@ struct limit_bucket {
 };
 
 struct limiter {
-    struct map buckets; /* by name */
+    pthread_mutex_t lock; /* of the map and of every bucket */
+    struct map buckets;   /* by name */
 };
 
 /* ---- calendar ---- */
@@ -127,7 +130,7 @@ static void meter_put(struct limit_meter *m, uint64_t limit, uint64_t units, uin
     uint64_t level = meter_level(m, limit, now_ns);
     unsigned __int128 more = (unsigned __int128)units * LIMIT_MINUTE_NS;
     m->level = more > UINT64_MAX - level ? UINT64_MAX : level + (uint64_t)more;
-    m->at_ns = now_ns;
+    m->at_ns = MAX(m->at_ns, now_ns); /* threads may come out of order by a little */
 }
 
 /* `units` of `reserved` put in at `at_ns` were not used (invariant 3). */
@@ -144,7 +147,7 @@ static void meter_take_back(struct limit_meter *m, uint64_t limit, struct limit_
     uint64_t level = meter_level(m, limit, now_ns);
     back = MIN(back, most);
     m->level = back >= level ? 0 : level - (uint64_t)back;
-    m->at_ns = now_ns;
+    m->at_ns = MAX(m->at_ns, now_ns); /* threads may come out of order by a little */
 }
 
 /* ---- buckets ---- */
@@ -170,11 +173,12 @@ static struct limit_bucket *bucket_get(struct limiter *l, struct str name)
     return b;
 }
 
-/* A new day or month begins with nothing used. */
+/* A new day or month begins with nothing used. Who has read the clock just before midnight and
+ * comes behind who has read it after counts to the new day. */
 static void bucket_turn(struct limit_bucket *b, struct limit_time now)
 {
     int64_t day = limit_day(now.wall_s);
-    if (b->day != day) {
+    if (b->day != day && b->day != day + 1) {
         b->day = day;
         b->day_used = 0;
         int64_t month = limit_month(now.wall_s);
@@ -296,9 +300,10 @@ static void limit_take(struct limit_bucket *b, const struct cat_limits *l, struc
     t->per_minute[t->n++] = l->tokens_per_minute;
 }
 
-bool limit_reserve(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
-                   const struct limit_ask *ask, struct limit_time now, struct limit_ticket *t,
-                   struct limit_result *r)
+/* The lock is held. */
+static bool limit_reserve_all(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
+                              const struct limit_ask *ask, struct limit_time now,
+                              struct limit_ticket *t, struct limit_result *r)
 {
     struct limit_bucket *buckets[LIMIT_SUBJECTS_MAX] = {0};
     ASSERT(n <= LIMIT_SUBJECTS_MAX && t->n == 0);
@@ -327,10 +332,24 @@ bool limit_reserve(struct limiter *l, const struct limit_subject *subjects, uint
     return true;
 }
 
+bool limit_reserve(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
+                   const struct limit_ask *ask, struct limit_time now, struct limit_ticket *t,
+                   struct limit_result *r)
+{
+    pthread_mutex_lock(&l->lock);
+    bool granted = limit_reserve_all(l, subjects, n, ask, now, t, r);
+    pthread_mutex_unlock(&l->lock);
+    return granted;
+}
+
 void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, int64_t cost,
                   struct limit_time now)
 {
-    UNUSED(l);
+    if (t->n == 0) {
+        *t = (struct limit_ticket){0};
+        return;
+    }
+    pthread_mutex_lock(&l->lock);
     for (uint32_t i = 0; i < t->n; i++) {
         struct limit_bucket *b = t->buckets[i];
         ASSERT(b->n_running > 0 && b->day_reserved >= t->tokens && b->month_reserved >= t->cost);
@@ -346,6 +365,7 @@ void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, in
             meter_put(&b->tokens, t->per_minute[i], tokens - t->tokens, now.mono_ns);
         }
     }
+    pthread_mutex_unlock(&l->lock);
     *t = (struct limit_ticket){0};
 }
 
@@ -373,14 +393,16 @@ static void limit_look_one(const struct limit_bucket *b, const struct cat_limits
     }
 }
 
-void limit_look(const struct limiter *l, const struct limit_subject *subjects, uint32_t n,
+void limit_look(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
                 struct limit_time now, struct limit_state *out)
 {
     *out = (struct limit_state){0};
     for (uint32_t i = 0; i < n; i++) {
         if (!limit_is_none(subjects[i].limits)) {
+            pthread_mutex_lock(&l->lock);
             limit_look_one(map_get(&l->buckets, subjects[i].name), subjects[i].limits, now.mono_ns,
                            out);
+            pthread_mutex_unlock(&l->lock);
         }
     }
 }
@@ -390,19 +412,21 @@ void limit_look(const struct limiter *l, const struct limit_subject *subjects, u
 bool limit_load(struct limiter *l, struct str name, uint64_t day_tokens, int64_t month_cost,
                 struct limit_time now)
 {
+    pthread_mutex_lock(&l->lock);
     struct limit_bucket *b = bucket_get(l, name);
-    if (b == NULL) {
-        return false;
+    if (b != NULL) {
+        bucket_turn(b, now);
+        b->day_used += day_tokens;
+        b->month_used = limit_add(b->month_used, month_cost);
     }
-    bucket_turn(b, now);
-    b->day_used += day_tokens;
-    b->month_used = limit_add(b->month_used, month_cost);
-    return true;
+    pthread_mutex_unlock(&l->lock);
+    return b != NULL;
 }
 
 void limiter_create(struct limiter **out, uint64_t seed)
 {
     struct limiter *l = mem_zalloc(sizeof(*l));
+    pthread_mutex_init(&l->lock, NULL);
     map_init(&l->buckets, seed);
     *out = l;
 }
@@ -419,5 +443,6 @@ void limiter_destroy(struct limiter *l)
         mem_free(bucket);
     }
     map_deinit(&l->buckets);
+    pthread_mutex_destroy(&l->lock);
     mem_free(l);
 }

@@ -12,7 +12,7 @@
  * Exact: whatever runs at the same time, what is set aside and used together never passes a limit,
  * as long as no request uses more than its ticket says. Counters belong to one process; one of
  * several gateways gets its share of a limit as its limits. Not here: who the subjects are.
- * Pure: time comes in as an argument. One thread. */
+ * Pure: time comes in as an argument. Any thread: one lock, held for microseconds. */
 #ifndef GATEWAY_LIMIT_H
 #define GATEWAY_LIMIT_H
 
@@ -93,7 +93,7 @@ MUST_CHECK bool limit_reserve(struct limiter *l, const struct limit_subject *sub
 void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, int64_t cost,
                   struct limit_time now);
 /* For headers: as things stand. */
-void limit_look(const struct limiter *l, const struct limit_subject *subjects, uint32_t n,
+void limit_look(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
                 struct limit_time now, struct limit_state *out);
 /* Adds what was used of the running day and month before this process began. False at
  * LIMIT_BUCKETS_MAX. */

@@ -42,7 +42,7 @@ bool proxy_request_edit(struct gw_request *r)
     if (n > 0) {
         size_t before = r->edited.len;
         splice(&r->edited, buf_str(&r->body), edits, n);
-        r->gateway->held_bytes += r->edited.len - before;
+        gw_shared_hold_copy(r->gateway->shared, r->edited.len - before);
     }
     buf_deinit(&model);
     return buf_ok(&r->edited);

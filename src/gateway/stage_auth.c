@@ -17,7 +17,7 @@ static enum gw_result auth_refused(struct gw_request *r, bool suspect)
     log_event(LOG_AUTH_FAIL, log_cstr(LOG_KEY_CLIENT, host), log_cstr(LOG_KEY_REQUEST_ID, r->id),
               log_err(&r->err));
     if (suspect) {
-        lockout_note(r->gateway->lockout, peer, loop_now_ms(r->gateway->loop));
+        lockout_note(r->gateway->shared->lockout, peer, loop_now_ms(r->gateway->loop));
     }
     return GW_FAIL;
 }
@@ -162,7 +162,8 @@ enum gw_result stage_auth(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
     const struct http_head *head = http_exchange_head(r->x);
-    uint64_t wait_ms = lockout_wait_ms(g->lockout, http_exchange_peer(r->x), loop_now_ms(g->loop));
+    uint64_t wait_ms =
+        lockout_wait_ms(g->shared->lockout, http_exchange_peer(r->x), loop_now_ms(g->loop));
     if (wait_ms > 0) {
         r->retry_ns = wait_ms * 1000000u;
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("lockout")), 1);

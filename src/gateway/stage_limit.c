@@ -150,7 +150,7 @@ enum gw_result stage_limit(struct gw_request *r)
     struct limit_ask ask = {
         .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};
     bool counted = limit_is_counted(r);
-    bool granted = limit_reserve(r->gateway->limiter, r->subjects, r->n_subjects, &ask,
+    bool granted = limit_reserve(r->gateway->shared->limiter, r->subjects, r->n_subjects, &ask,
                                  limit_now(r), &r->ticket, &res);
     r->why.limited = true;
     r->why.limit = res;
@@ -175,7 +175,7 @@ void stage_limit_settle(struct gw_request *r)
 {
     uint64_t tokens = (uint64_t)r->prompt_tokens + r->output_tokens;
     r->cost_nano = limit_cost(&r->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
-    limit_settle(r->gateway->limiter, &r->ticket, tokens, r->cost_nano, limit_now(r));
+    limit_settle(r->gateway->shared->limiter, &r->ticket, tokens, r->cost_nano, limit_now(r));
 }
 
 /* ---- headers ---- */
@@ -210,7 +210,7 @@ void stage_limit_headers(const struct gw_request *r, struct gw_headers *h)
     if (r->n_subjects == 0) {
         return;
     }
-    limit_look(r->gateway->limiter, r->subjects, r->n_subjects, limit_now(r), &s);
+    limit_look(r->gateway->shared->limiter, r->subjects, r->n_subjects, limit_now(r), &s);
     if (s.has_requests) {
         limit_number(h->limits[0], s.requests_limit);
         limit_number(h->limits[1], s.requests_left);

@@ -5,7 +5,7 @@
  *   another ──> the balancer's choice
  *        │ none of this version: the other versions; none of these: the fallback models in turn
  *        v
- *   none at all: in line, at most GATEWAY_WAIT_MS, with at most GATEWAY_WAITING_MAX others
+ *   none at all: in line, at most GATEWAY_WAIT_MS, with at most GW_WAITING_MAX others
  *
  * After an attempt that broke with no other server in sight it pauses first: a process that has
  * just died is still counted as ready until its exit is seen, and trying at once would only use up
@@ -70,7 +70,8 @@ static bool route_reserve(struct gw_request *r, const struct cat_upstream *u, st
     const struct limit_subject subject = {str_from(name), &u->limits};
     const struct limit_ask ask = {
         .prompt_tokens = r->budget_tokens > 0 ? r->budget_tokens : r->body.len, .price = u->price};
-    return limit_reserve(r->gateway->limiter, &subject, 1, &ask, now, &r->upstream_ticket, &res);
+    return limit_reserve(r->gateway->shared->limiter, &subject, 1, &ask, now, &r->upstream_ticket,
+                         &res);
 }
 
 static bool route_begin(struct gw_request *r, const struct cat_upstream *u, struct backend *b)
@@ -81,7 +82,7 @@ static bool route_begin(struct gw_request *r, const struct cat_upstream *u, stru
         return false;
     }
     if (!gw_backend_begin(b)) {
-        limit_settle(r->gateway->limiter, &r->upstream_ticket, 0, 0, now);
+        limit_settle(r->gateway->shared->limiter, &r->upstream_ticket, 0, 0, now);
         return false;
     }
     r->upstream = u;
@@ -209,7 +210,7 @@ void stage_route_settle(struct gw_request *r)
     if (r->upstream_ticket.n > 0) {
         int64_t cost =
             limit_cost(&r->upstream->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
-        limit_settle(r->gateway->limiter, &r->upstream_ticket,
+        limit_settle(r->gateway->shared->limiter, &r->upstream_ticket,
                      (uint64_t)r->prompt_tokens + r->output_tokens, cost, now);
     }
 }
@@ -251,7 +252,7 @@ static void route_join(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
     list_push_back(&g->waiting, &r->waiting);
-    g->n_waiting++;
+    g->n_waiting++; /* and counted in by gw_shared_wait */
     if (r->wait_until_ms == 0) {
         r->wait_until_ms = loop_now_ms(g->loop) + g->conf.wait_ms;
     }
@@ -265,6 +266,7 @@ void stage_route_leave(struct gw_request *r)
     if (list_is_linked(&r->waiting)) {
         ASSERT(r->gateway->n_waiting > 0);
         r->gateway->n_waiting--;
+        gw_shared_wait_end(r->gateway->shared);
         list_remove(&r->waiting);
     }
 }
@@ -303,10 +305,10 @@ static enum gw_result route_wait(struct gw_request *r)
                 "No model server is ready to answer. Try again in a moment.");
         return GW_FAIL;
     }
-    if (r->wait_until_ms == 0 && g->n_waiting >= g->conf.waiting_max) {
+    if (!gw_shared_wait(g->shared, r->wait_until_ms != 0)) {
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("line")), 1);
         err_set(&r->err, RC_OVERLOADED, "No model server is ready, and %u requests wait already.",
-                g->n_waiting);
+                gw_shared_n_waiting(g->shared));
         return GW_FAIL;
     }
     route_join(r);

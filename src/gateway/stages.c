@@ -84,21 +84,20 @@ void stages_back_to(struct gw_request *r, enum gw_stage_id stage)
 enum rc stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err *err)
 {
     struct gateway *g = r->gateway;
-    if (bytes.len > g->conf.held_bytes_max - MIN(g->held_bytes, g->conf.held_bytes_max)) {
+    if (!gw_shared_hold(g->shared, bytes.len)) {
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("memory")), 1);
         return err_set(err, RC_OVERLOADED, "Too many large requests are in work.");
     }
     size_t before = b->len;
     buf_add_str(b, bytes);
-    g->held_bytes += b->len - before;
+    gw_shared_unhold(g->shared, bytes.len - (b->len - before)); /* what did not fit */
     return buf_ok(b) ? RC_OK : err_set(err, RC_TOO_LARGE, "over %zu bytes", b->cap_bytes);
 }
 
 void stages_unhold(struct gw_request *r, struct buf *b)
 {
     size_t cap_bytes = b->cap_bytes;
-    ASSERT(r->gateway->held_bytes >= b->len);
-    r->gateway->held_bytes -= b->len;
+    gw_shared_unhold(r->gateway->shared, b->len);
     buf_deinit(b);
     buf_init(b, cap_bytes);
 }
@@ -129,6 +128,7 @@ void stages_release(struct gw_request *r)
     arena_deinit(&r->arena);
     mem_free(r);
     g->n_requests--;
+    gw_shared_request_end(g->shared);
     gateway_settle(g);
 }
 
@@ -196,6 +196,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     }
     const struct http_head *head = http_exchange_head(x);
     g->n_requests++;
+    gw_shared_request_begin(g->shared);
     g->retry_budget = MIN(g->retry_budget + 1, 5u * GATEWAY_RETRIES_MAX);
     r->gateway = g;
     r->x = x;

@@ -24,6 +24,7 @@
 #include "gateway/gateway.h"
 #include "gateway/limit.h"
 #include "gateway/lockout.h"
+#include "gateway/shared.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/sse.h"
@@ -259,20 +260,17 @@ struct gateway {
     struct loop *loop;
     struct gateway_conf conf;
     struct catalog *catalog;
-    struct limiter *limiter;
-    struct lockout *lockout;
-    struct explain *explain;
+    struct gw_shared *shared; /* with the gateways of other loops */
     struct backends backends;
     struct http_server *http;
-    struct list waiting;           /* requests that no server can take, oldest first */
-    struct loop_timer line_timer;  /* looks again for them */
-    struct loop_timer pulse_timer; /* while any server holds a request */
-    uint32_t retry_budget;         /* see stage_proxy.c */
-    uint32_t turn;                 /* of the balancers */
-    uint32_t n_waiting, n_requests;
-    size_t held_bytes;
-    struct rng rng;       /* ids of requests: unique, not secret */
-    struct arena scratch; /* what is parsed on the loop; reset after each use */
+    struct list waiting;            /* requests that no server can take, oldest first */
+    struct loop_timer line_timer;   /* looks again for them */
+    struct loop_timer pulse_timer;  /* while any server holds a request */
+    uint32_t retry_budget;          /* see stage_proxy.c */
+    uint32_t turn;                  /* of the balancers */
+    uint32_t n_waiting, n_requests; /* of this loop */
+    struct rng rng;                 /* ids of requests: unique, not secret */
+    struct arena scratch;           /* what is parsed on the loop; reset after each use */
     bool draining, destroyed;
 };
 

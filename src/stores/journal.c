@@ -1,12 +1,13 @@
 /* journal.c: see journal.h.
  *
  * Invariants
- * 1. The current file has room for the `d` lines of all requests under way: a new one begins only
- *    when that stays true, in this file or in the next one, which is empty.
+ * 1. The current file has room for n_lines lines: the `d` lines of all requests under way and the
+ *    `o` lines of those that are being begun. A new one begins only when that stays true, in this
+ *    file or in the next one, which is empty.
  * 2. `used` of a file moves only behind a whole line: the thread reads whole lines.
  * 3. A file goes once nothing is added to it, all its lines are in the store, and no request begun
  *    in it is open: so each open request has its `o` line in some file, for whoever recovers.
- * 4. The list of files is the thread's; the loop has the current one and takes the next one. */
+ * 4. The list of files is the thread's; writers have the current one and take the next one. */
 #include "stores/journal.h"
 
 #include <fcntl.h>
@@ -29,13 +30,14 @@ struct journal {
     char dir[PATH_MAX];
     char run[JOURNAL_RUN_BYTES];
     struct journal_conf conf;
-    /* the loop's */
+    _Atomic uint64_t n_ids;
+    /* the writers', under `writing` */
+    pthread_mutex_t writing;
     struct journal_file *now;
-    uint64_t n_ids;
     uint32_t n_open;
+    uint32_t n_lines; /* whose room is set aside */
     uint32_t *free_slots;
     uint32_t n_free;
-    struct buf line;
     struct journal_stats stats;
     /* shared */
     _Atomic(struct journal_file *) next; /* made ready by the thread, taken by the loop */
@@ -57,17 +59,17 @@ struct journal {
     struct err flush_err;
 };
 
-/* ---- the loop ---- */
+/* ---- writers ---- */
 
 static _Atomic uint64_t *journal_slot(struct journal *j, uint32_t slot)
 {
     return (_Atomic uint64_t *)(void *)j->live->map + slot;
 }
 
-/* Whether `bytes` more and the last line of `n_open` requests fit; goes on to the next file. */
-static bool journal_room(struct journal *j, size_t bytes, uint32_t n_open)
+/* Whether `bytes` more and n_lines lines fit; goes on to the next file. Under the lock. */
+static bool journal_room(struct journal *j, size_t bytes, uint32_t n_lines)
 {
-    size_t need = bytes + (size_t)n_open * USAGE_LINE_BYTES_MAX;
+    size_t need = bytes + (size_t)n_lines * USAGE_LINE_BYTES_MAX;
     struct journal_file *f = j->now;
     if (need <= f->bytes - atomic_load_explicit(&f->used, memory_order_relaxed)) {
         return true;
@@ -82,6 +84,7 @@ static bool journal_room(struct journal *j, size_t bytes, uint32_t n_open)
     return true;
 }
 
+/* Under the lock. */
 static void journal_append(struct journal *j, struct str line)
 {
     struct journal_file *f = j->now;
@@ -91,30 +94,55 @@ static void journal_append(struct journal *j, struct str line)
     atomic_store_explicit(&f->used, used + line.len, memory_order_release);
 }
 
-static struct str journal_format(struct journal *j, const struct usage_line *line)
+/* Empty when it does not fit. */
+static void journal_format(struct buf *out, const struct usage_line *line)
 {
-    buf_reset(&j->line);
-    usage_line_write(&j->line, line);
-    return buf_ok(&j->line) ? buf_str(&j->line) : STR_NULL;
+    buf_init(out, USAGE_NOTE_BYTES_MAX);
+    if (buf_reserve(out, USAGE_LINE_BYTES_MAX) != NULL) { /* one piece for the usual line */
+        usage_line_write(out, line);
+    }
+    if (!buf_ok(out)) {
+        buf_reset(out);
+    }
+}
+
+/* A place for the counts, and room for both lines. */
+static bool journal_take_slot(struct journal *j, uint32_t *slot)
+{
+    pthread_mutex_lock(&j->writing);
+    bool can = j->n_free > 0 && journal_room(j, 0, j->n_lines + 2);
+    if (can) {
+        *slot = j->free_slots[--j->n_free];
+        j->n_lines += 2;
+    }
+    pthread_mutex_unlock(&j->writing);
+    return can;
 }
 
 enum rc journal_begin(struct journal *j, struct journal_ticket *t, const struct meta_usage *row,
                       const struct usage_price *price, struct err *err)
 {
     *t = (struct journal_ticket){0};
-    snprintf(t->id, sizeof(t->id), "%s-%llu", j->run, (unsigned long long)++j->n_ids);
-    if (j->n_free == 0 || !journal_room(j, USAGE_LINE_BYTES_MAX, j->n_open + 1)) {
+    uint64_t n = atomic_fetch_add_explicit(&j->n_ids, 1, memory_order_relaxed) + 1;
+    snprintf(t->id, sizeof(t->id), "%s-%llu", j->run, (unsigned long long)n);
+    if (!journal_take_slot(j, &t->slot)) {
         return err_set(err, RC_UNAVAILABLE, "Usage cannot be written down at the moment.");
     }
     struct usage_line line = {.kind = USAGE_OPEN, .price = *price, .row = *row};
-    t->slot = line.slot = j->free_slots[--j->n_free];
+    struct buf text;
+    line.slot = t->slot;
     line.row.id = str_from(t->id);
     atomic_store_explicit(journal_slot(j, t->slot), 0, memory_order_relaxed);
-    journal_append(j, journal_format(j, &line));
+    journal_format(&text, &line);
+    pthread_mutex_lock(&j->writing);
+    journal_append(j, buf_str(&text));
+    j->n_lines--;
     t->file = j->now;
     atomic_fetch_add_explicit(&t->file->n_open, 1, memory_order_relaxed);
     j->n_open++;
     j->stats.n_begun++;
+    pthread_mutex_unlock(&j->writing);
+    buf_deinit(&text);
     return RC_OK;
 }
 
@@ -128,26 +156,38 @@ void journal_count(struct journal *j, const struct journal_ticket *t, uint32_t p
     }
 }
 
-void journal_settle(struct journal *j, struct journal_ticket *t, const struct meta_usage *row)
+/* Under the lock. False: there was no room. */
+static bool journal_close_line(struct journal *j, struct journal_ticket *t, struct str text)
 {
-    struct usage_line line = {.kind = USAGE_DONE, .row = *row};
     bool open = t->file != NULL;
-    line.row.id = str_from(t->id);
-    if (!open && !journal_room(j, USAGE_LINE_BYTES_MAX, j->n_open)) {
+    if (!open && !journal_room(j, text.len, j->n_lines)) {
         j->stats.n_lost++;
-        metric_add(metric_get(METRIC_USAGE_LOST), 1);
-        return;
+        return false;
     }
-    journal_append(j, journal_format(j, &line));
+    journal_append(j, text);
     j->stats.n_settled++;
-    metric_add(metric_get(METRIC_USAGE_RECORDS), 1);
     if (open) {
-        ASSERT(j->n_open > 0);
+        ASSERT(j->n_open > 0 && j->n_lines > 0);
         j->n_open--;
+        j->n_lines--;
         j->free_slots[j->n_free++] = t->slot;
         atomic_fetch_sub_explicit(&t->file->n_open, 1, memory_order_release);
         t->file = NULL;
     }
+    return true;
+}
+
+void journal_settle(struct journal *j, struct journal_ticket *t, const struct meta_usage *row)
+{
+    struct usage_line line = {.kind = USAGE_DONE, .row = *row};
+    struct buf text;
+    line.row.id = str_from(t->id);
+    journal_format(&text, &line);
+    pthread_mutex_lock(&j->writing);
+    bool written = journal_close_line(j, t, buf_str(&text));
+    pthread_mutex_unlock(&j->writing);
+    buf_deinit(&text);
+    metric_add(metric_get(written ? METRIC_USAGE_RECORDS : METRIC_USAGE_LOST), 1);
 }
 
 bool journal_note(struct journal *j, struct str id, struct str request_id, int64_t at_ms,
@@ -157,18 +197,28 @@ bool journal_note(struct journal *j, struct str id, struct str request_id, int64
         .kind = USAGE_NOTE,
         .row = {.id = id, .request_id = request_id, .started_ms = at_ms},
         .note = json};
-    struct str text = json.len <= META_DECISION_BYTES_MAX ? journal_format(j, &line) : STR_NULL;
-    if (text.len == 0 || !journal_room(j, text.len, j->n_open)) {
-        j->stats.n_notes_dropped++;
-        return false;
+    struct buf text = {0};
+    if (json.len <= META_DECISION_BYTES_MAX) {
+        journal_format(&text, &line);
     }
-    journal_append(j, text);
-    return true;
+    pthread_mutex_lock(&j->writing);
+    bool written = text.len > 0 && journal_room(j, text.len, j->n_lines);
+    if (written) {
+        journal_append(j, buf_str(&text));
+    } else {
+        j->stats.n_notes_dropped++;
+    }
+    pthread_mutex_unlock(&j->writing);
+    buf_deinit(&text);
+    return written;
 }
 
-struct journal_stats journal_stats(const struct journal *j)
+struct journal_stats journal_stats(struct journal *j)
 {
-    return j->stats;
+    pthread_mutex_lock(&j->writing);
+    struct journal_stats stats = j->stats;
+    pthread_mutex_unlock(&j->writing);
+    return stats;
 }
 
 /* ---- the thread ---- */
@@ -358,7 +408,6 @@ static void journal_init(struct journal *j, const struct journal_conf *conf)
     crypto_random(run, sizeof(run));
     crypto_hex(run, sizeof(run), j->run);
     list_init(&j->files);
-    buf_init(&j->line, USAGE_NOTE_BYTES_MAX);
     j->free_slots = mem_zalloc_array(j->conf.open_max, sizeof(*j->free_slots));
     while (j->n_free < j->conf.open_max) {
         j->free_slots[j->n_free] = j->conf.open_max - 1 - j->n_free;
@@ -366,6 +415,7 @@ static void journal_init(struct journal *j, const struct journal_conf *conf)
     }
     j->fold = mem_zalloc(sizeof(*j->fold));
     pthread_mutex_init(&j->lock, NULL);
+    pthread_mutex_init(&j->writing, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&j->wake, &attr);
@@ -458,7 +508,7 @@ void journal_close(struct journal *j)
     pthread_cond_destroy(&j->wake);
     pthread_cond_destroy(&j->done);
     pthread_mutex_destroy(&j->lock);
-    buf_deinit(&j->line);
+    pthread_mutex_destroy(&j->writing);
     mem_free(j->fold);
     mem_free(j->free_slots);
     mem_free(j);

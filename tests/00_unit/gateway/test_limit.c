@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/rng.h"
+#include "base/thread.h"
 #include "gateway/limit.h"
 
 #define SECOND_NS 1000000000u
@@ -350,6 +351,50 @@ static void a_budget_is_spent_to_its_end(void **state)
     limiter_destroy(l);
 }
 
+/* ---- several threads ---- */
+
+enum { SPENDERS = 4 };
+
+struct spender {
+    struct limiter *l;
+    struct thread thread;
+    uint64_t spent;
+};
+
+/* Half of each lease is used; ends when not even one token is granted. */
+static void spend(void *arg)
+{
+    struct spender *s = arg;
+    const struct cat_limits limits = {.tokens_per_day = 100000, .concurrent = SPENDERS};
+    struct limit_ticket t;
+    struct limit_result r;
+    while (reserve(s->l, &limits, 10, 100, 0, &t, &r)) {
+        uint64_t used = 10 + (r.output_tokens + 1) / 2;
+        s->spent += used;
+        limit_settle(s->l, &t, used, 0, at_ms(0));
+    }
+}
+
+static void threads_share_a_budget(void **state)
+{
+    (void)state;
+    struct spender spenders[SPENDERS] = {0};
+    struct limiter *l;
+    uint64_t spent = 0;
+    limiter_create(&l, 1);
+    for (int i = 0; i < SPENDERS; i++) {
+        spenders[i].l = l;
+        assert_int_equal(thread_start(&spenders[i].thread, "spend", -1, spend, &spenders[i]),
+                         RC_OK);
+    }
+    for (int i = 0; i < SPENDERS; i++) {
+        thread_join(&spenders[i].thread);
+        spent += spenders[i].spent;
+    }
+    assert_in_range(spent, 99900, 100000); /* what others held back at the very end */
+    limiter_destroy(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +409,7 @@ int main(void)
         cmocka_unit_test(a_refusal_counts_nowhere),
         cmocka_unit_test(no_schedule_passes_a_limit),
         cmocka_unit_test(a_budget_is_spent_to_its_end),
+        cmocka_unit_test(threads_share_a_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

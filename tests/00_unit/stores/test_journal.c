@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/thread.h"
 #include "stores/journal.h"
 
 enum { OPEN_MAX = 8, FILE_BYTES = 16 << 10 };
@@ -420,6 +421,54 @@ static void more_than_the_limit_is_refused(void **state)
     journal_close(j);
 }
 
+/* ---- several threads ---- */
+
+enum { WRITERS = 4, WRITER_REQUESTS = 100 };
+
+struct writer {
+    struct journal *j;
+    struct thread thread;
+};
+
+static void write_records(void *arg)
+{
+    const struct writer *w = arg;
+    struct meta_usage row = row_of("req");
+    for (int i = 0; i < WRITER_REQUESTS; i++) {
+        struct journal_ticket t;
+        while (journal_begin(w->j, &t, &row, &price, NULL) != RC_OK) {
+            usleep(1000); /* the next file is being made */
+        }
+        journal_count(w->j, &t, 1, 1, false);
+        journal_settle(w->j, &t, &row);
+        (void)journal_note(w->j, str_from(t.id), STR_LIT("req"), 1, STR_LIT("{}"));
+    }
+}
+
+static void threads_write_side_by_side(void **state)
+{
+    const struct place *p = *state;
+    struct journal *j = open_journal(p);
+    struct writer writers[WRITERS] = {0};
+    for (int i = 0; i < WRITERS; i++) {
+        writers[i].j = j;
+        assert_int_equal(thread_start(&writers[i].thread, "write", -1, write_records, &writers[i]),
+                         RC_OK);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        thread_join(&writers[i].thread);
+    }
+    assert_int_equal(journal_stats(j).n_settled, WRITERS * WRITER_REQUESTS);
+    assert_int_equal(journal_stats(j).n_lost, 0);
+    journal_close(j);
+    struct meta *m = open_meta(p->db);
+    const struct meta_usage_query q = {0};
+    int64_t n = 0;
+    assert_int_equal(meta_usage_sum(m, &q, sum_requests, &n, NULL), RC_OK);
+    assert_int_equal(n, WRITERS * WRITER_REQUESTS);
+    meta_close(m);
+}
+
 int main(void)
 {
 #define PLACED(test) cmocka_unit_test_setup_teardown(test, place_make, place_remove)
@@ -430,6 +479,7 @@ int main(void)
         PLACED(files_turn_over_and_go),
         PLACED(a_full_disk_refuses_and_comes_back),
         PLACED(more_than_the_limit_is_refused),
+        PLACED(threads_write_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 
 #include "auth/jwt_verifier.h"
 #include "gateway/gateway.h"
+#include "gateway/shared.h"
 #include "net/loop.h"
 
 #define COMPLETE "POST /v1/completions"
@@ -19,6 +20,8 @@ struct rig {
     struct fake fake;
     struct loop *loop;
     struct catalog *catalog;
+    struct gw_shared_conf shared_conf; /* set before rig_open_more */
+    struct gw_shared *shared;
     struct gateway *gateway;
     struct addr addr;
     struct thread thread;
@@ -100,6 +103,8 @@ static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
         assert_int_equal(jwt_verifier_create(&r->jwt, r->loop, &jwt, &err), RC_OK);
         conf.jwt = r->jwt;
     }
+    gw_shared_create(&r->shared, &r->shared_conf);
+    conf.shared = r->shared;
     assert_int_equal(gateway_create(&r->gateway, r->loop, &conf, r->catalog, &r->addr, &err),
                      RC_OK);
     gateway_set_ready(r->gateway, true);
@@ -120,6 +125,7 @@ static inline void rig_close(struct rig *r)
     jwt_verifier_destroy(r->jwt);
     catalog_destroy(r->catalog);
     loop_destroy(r->loop);
+    gw_shared_destroy(r->shared);
     atomic_store(&r->fake.stopping, true);
     thread_join(&r->fake.thread);
     for (uint32_t i = 0; i < r->fake.n_peers; i++) {

@@ -202,7 +202,8 @@ static void waiting_requests_are_answered_when_the_server_is_back(void **state)
     struct rig r;
     struct answer a;
     int fds[N];
-    rig_open(&r, (struct gateway_conf){.waiting_max = N});
+    r = (struct rig){.shared_conf = {.waiting_max = N}};
+    rig_open_more(&r, (struct gateway_conf){0});
     rig_ready(&r, false);
     for (int i = 0; i < N; i++) {
         fds[i] = rig_send(&r, i % 2 == 0 ? "ok" : "stream", i % 2 == 1);
@@ -352,7 +353,8 @@ static void long_bodies_are_parsed_aside_and_bounded_together(void **state)
     struct rig r;
     struct answer a;
     struct buf body;
-    rig_open(&r, (struct gateway_conf){.held_bytes_max = 3 << 20});
+    r = (struct rig){.shared_conf = {.held_bytes_max = 3 << 20}};
+    rig_open_more(&r, (struct gateway_conf){0});
     buf_init(&body, 16 << 20);
     for (int i = 0; i < 4; i++) { /* one after the other there is room for each */
         int status = 0;
@@ -399,7 +401,7 @@ static void rig_do_drain(void *ctx)
 static void rig_do_look(void *ctx)
 {
     struct rig *r = ctx;
-    atomic_store(&r->n_waiting, (int)r->gateway->n_waiting);
+    atomic_store(&r->n_waiting, (int)gw_shared_n_waiting(r->shared));
 }
 
 /* Until n requests stand in line for a server. */

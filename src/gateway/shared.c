@@ -1,0 +1,110 @@
+/* shared.c: see shared.h. Counts order nothing else: relaxed. */
+#include "gateway/shared.h"
+
+#include "base/assert.h"
+#include "base/crypto.h"
+#include "base/mem.h"
+#include "gateway/explain.h"
+#include "gateway/limit.h"
+#include "gateway/lockout.h"
+
+static uint64_t shared_seed(void)
+{
+    uint64_t seed;
+    crypto_random(&seed, sizeof(seed));
+    return seed;
+}
+
+void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf)
+{
+    struct gw_shared *s = mem_zalloc(sizeof(*s));
+    s->conf.held_bytes_max =
+        conf->held_bytes_max != 0 ? conf->held_bytes_max : (size_t)GW_HELD_BYTES_MAX;
+    s->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GW_WAITING_MAX;
+    limiter_create(&s->limiter, shared_seed());
+    lockout_create(&s->lockout, shared_seed());
+    explain_create(&s->explain);
+    *out = s;
+}
+
+void gw_shared_destroy(struct gw_shared *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    ASSERT(gw_shared_held_bytes(s) == 0);
+    ASSERT(gw_shared_n_waiting(s) == 0 && gw_shared_n_requests(s) == 0);
+    limiter_destroy(s->limiter);
+    lockout_destroy(s->lockout);
+    explain_destroy(s->explain);
+    mem_free(s);
+}
+
+/* ---- memory ---- */
+
+bool gw_shared_hold(struct gw_shared *s, size_t bytes)
+{
+    size_t before = atomic_fetch_add_explicit(&s->held_bytes, bytes, memory_order_relaxed);
+    if (bytes <= s->conf.held_bytes_max - MIN(before, s->conf.held_bytes_max)) {
+        return true;
+    }
+    gw_shared_unhold(s, bytes);
+    return false;
+}
+
+void gw_shared_hold_copy(struct gw_shared *s, size_t bytes)
+{
+    atomic_fetch_add_explicit(&s->held_bytes, bytes, memory_order_relaxed);
+}
+
+void gw_shared_unhold(struct gw_shared *s, size_t bytes)
+{
+    size_t before = atomic_fetch_sub_explicit(&s->held_bytes, bytes, memory_order_relaxed);
+    ASSERT(before >= bytes);
+}
+
+size_t gw_shared_held_bytes(const struct gw_shared *s)
+{
+    return atomic_load_explicit(&s->held_bytes, memory_order_relaxed);
+}
+
+/* ---- the line ---- */
+
+bool gw_shared_wait(struct gw_shared *s, bool again)
+{
+    uint32_t before = atomic_fetch_add_explicit(&s->n_waiting, 1, memory_order_relaxed);
+    if (again || before < s->conf.waiting_max) {
+        return true;
+    }
+    gw_shared_wait_end(s);
+    return false;
+}
+
+void gw_shared_wait_end(struct gw_shared *s)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&s->n_waiting, 1, memory_order_relaxed);
+    ASSERT(before > 0);
+}
+
+uint32_t gw_shared_n_waiting(const struct gw_shared *s)
+{
+    return atomic_load_explicit(&s->n_waiting, memory_order_relaxed);
+}
+
+/* ---- requests ---- */
+
+void gw_shared_request_begin(struct gw_shared *s)
+{
+    atomic_fetch_add_explicit(&s->n_requests, 1, memory_order_relaxed);
+}
+
+void gw_shared_request_end(struct gw_shared *s)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&s->n_requests, 1, memory_order_relaxed);
+    ASSERT(before > 0);
+}
+
+uint32_t gw_shared_n_requests(const struct gw_shared *s)
+{
+    return atomic_load_explicit(&s->n_requests, memory_order_relaxed);
+}

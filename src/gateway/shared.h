@@ -1,0 +1,57 @@
+/* shared.h: what the gateways of one process have in common, whichever loops they run on: limits,
+ * lock-out, the ring of explanations, and what all requests together may hold.
+ *
+ * Counts are atomic, the parts behind pointers have a lock of their own inside: any thread. Exact:
+ * what is refused at a maximum is counted in before it is looked at. Not here: what each loop finds
+ * out for itself (breakers, health, the budget for retries, in stages.h and backend.h). */
+#ifndef GATEWAY_SHARED_H
+#define GATEWAY_SHARED_H
+
+#include <stdatomic.h>
+
+#include "base/compiler.h"
+
+/* Limits; a zero field of gw_shared_conf takes the default. */
+enum {
+    GW_HELD_BYTES_MAX = 512 << 20, /* bodies and whole replies of all requests: 503 */
+    GW_WAITING_MAX = 256,          /* requests in line for a model server: 503 */
+};
+
+struct gw_shared_conf {
+    size_t held_bytes_max;
+    uint32_t waiting_max;
+};
+
+struct gw_shared {
+    struct limiter *limiter;
+    struct lockout *lockout;
+    struct explain *explain;
+    /* private */
+    struct gw_shared_conf conf;
+    _Atomic size_t held_bytes;
+    _Atomic uint32_t n_waiting, n_requests;
+};
+
+void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf);
+/* After the last request of every gateway is gone: behind loop_destroy. NULL is allowed. */
+void gw_shared_destroy(struct gw_shared *s);
+
+/* Sets bytes aside; false: all requests together would hold too much. */
+MUST_CHECK bool gw_shared_hold(struct gw_shared *s, size_t bytes);
+/* A copy that was made with edits: whatever the maximum says. */
+void gw_shared_hold_copy(struct gw_shared *s, size_t bytes);
+/* Gives them back. */
+void gw_shared_unhold(struct gw_shared *s, size_t bytes);
+size_t gw_shared_held_bytes(const struct gw_shared *s);
+
+/* A request stands in line for a server. `again`: it has stood there before, and is not refused;
+ * else false at waiting_max. */
+MUST_CHECK bool gw_shared_wait(struct gw_shared *s, bool again);
+void gw_shared_wait_end(struct gw_shared *s);
+uint32_t gw_shared_n_waiting(const struct gw_shared *s);
+
+void gw_shared_request_begin(struct gw_shared *s);
+void gw_shared_request_end(struct gw_shared *s);
+uint32_t gw_shared_n_requests(const struct gw_shared *s);
+
+#endif

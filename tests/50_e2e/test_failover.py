@@ -151,26 +151,49 @@ def test_kill_9_while_the_only_server_restarts(tmp_path):
         assert front.metric("bud_upstream_retries_total") > 0
 
 
+class Reader(threading.Thread):
+    """Takes a stream's events as they come. `n_events` of them came so far; the last one tells the `usage`."""
+
+    def __init__(self, stream):
+        super().__init__()
+        self.stream, self.n_events, self.usage = stream, 0, None
+
+    def run(self):
+        for event in self.stream:
+            self.n_events += 1
+            self.usage = event.usage
+
+
 def test_a_server_that_hangs_is_passed_over(tmp_path):
     """Stopped in the middle of a stream: the next requests go to the other one; set going again, the stream ends
-    as if nothing had been."""
+    as if nothing had been. The streams are long, so that the one is not over before its server stops; the other
+    one is awaited, so that its server owes nothing when the next requests choose."""
+    n_tokens = 400
     both = [Serve(*SLOW), Serve(*SLOW)]
     try:
         with Front(tmp_path, both) as front:
             client = front.client()
-            streams = [client.completions.create(model="story", prompt="Once", max_tokens=40, stream=True,
-                                                 extra_body={"ignore_eos": True}) for _ in both]
-            for s in streams:
-                next(s)  # one on each
+            readers = [Reader(client.completions.create(model="story", prompt="Once", max_tokens=n_tokens, stream=True,
+                                                        stream_options={"include_usage": True},
+                                                        extra_body={"ignore_eos": True})) for _ in both]
+            for r in readers:
+                r.start()
+            assert eventually(lambda: all(r.n_events > 0 for r in readers), 30), "one on each"
             os.kill(both[1].pid, signal.SIGSTOP)
-            assert eventually(lambda: front.serve.events("upstream-suspect"), 10)
-            assert 1500 <= front.serve.events("upstream-suspect")[0]["silent_ms"]
+
+            def suspected():
+                return [e for e in front.serve.events("upstream-suspect") if e["upstream"] == "u1"]
+            assert eventually(suspected, 30)
+            assert 1500 <= suspected()[0]["silent_ms"]
+            assert eventually(lambda: not all(r.is_alive() for r in readers), 60)
             for _ in range(3):
                 client.completions.create(model="story", prompt="Once", max_tokens=1)
             assert front.metric("bud_upstream_suspects_total") >= 1
+            assert any(r.is_alive() for r in readers), "the stopped server's stream waits for it"
             os.kill(both[1].pid, signal.SIGCONT)
-            for s in streams:
-                assert sum(1 for _ in s) >= 38
+            for r in readers:
+                r.join()
+                assert r.usage.completion_tokens == n_tokens
             assert eventually(lambda: front.serve.events("upstream-well"))
     finally:
         for b in both:

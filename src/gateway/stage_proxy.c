@@ -7,6 +7,7 @@
  * pauses the call.
  *
  *   call ends ──> whole and well-formed ──────────────────────────> passed on
+ *        │        an error of its own (429, 5xx, our key) ─another server─> [route], once more
  *        │        an error reply, the stream not begun ───────────> passed on
  *        │        an error reply, the stream begun (silence) ─────> its error as the last event
  *        └──────> broken, cut, garbage ──nothing seen yet──> back to [route], once more
@@ -32,6 +33,7 @@ enum { PROXY_EVENT_BYTES_MAX = 4 << 20 /* of one event from the model server */ 
 enum gw_broke {
     GW_NOT_BEGUN, /* the server never took the request */
     GW_BROKE,     /* it may have worked on it */
+    GW_ELSEWHERE, /* the server has said no: only another one may do better */
     GW_FINAL,     /* it would be the same again */
 };
 
@@ -211,7 +213,8 @@ static void proxy_on_head(void *ctx, const struct http_head *head)
     struct gw_request *r = ctx;
     r->upstream_status = head->status;
     struct str type = http_head_value(head, STR_LIT("content-type"));
-    r->upstream_is_stream = head->status == 200 && str_starts(type, STR_LIT("text/event-stream"));
+    r->upstream_is_stream =
+        r->stream && head->status == 200 && str_starts(type, STR_LIT("text/event-stream"));
     r->n_upstream_headers = 0;
     for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
         struct str value = http_head_value(head, str_from(passed[i]));
@@ -284,8 +287,8 @@ static bool proxy_may_retry(struct gateway *g)
     return may;
 }
 
-/* The attempt broke: once more, or an error in the shape the client can still take. */
-static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, const char *what)
+/* The attempt broke: whether there is another one, which has begun then. */
+static bool proxy_again(struct gw_request *r, enum gw_broke how, const char *what)
 {
     explain_try_end(r, what);
     log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, r->id), log_cstr(LOG_KEY_ERROR, what),
@@ -294,7 +297,7 @@ static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, con
     if (how == GW_NOT_BEGUN) {
         again = proxy_may_wait(r);
         r->n_attempts -= again ? 1 : 0;
-    } else if (how == GW_BROKE) {
+    } else if (how == GW_BROKE || (how == GW_ELSEWHERE && stage_route_has_other(r))) {
         again = r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX &&
                 proxy_may_retry(r->gateway);
         r->away_since_ns = 0;
@@ -304,9 +307,16 @@ static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, con
         metric_add(metric_get(METRIC_UPSTREAM_RETRIES), 1);
         r->pause = true;
         stages_back_to(r, GW_STAGE_ROUTE);
-        return;
     }
-    proxy_fail(r, rc, what);
+    return again;
+}
+
+/* The attempt broke: once more, or an error in the shape the client can still take. */
+static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, const char *what)
+{
+    if (!proxy_again(r, how, what)) {
+        proxy_fail(r, rc, what);
+    }
 }
 
 /* ---- whole replies ---- */
@@ -316,6 +326,31 @@ static bool proxy_error_is(const struct json *root, const char *code)
     const struct json *error = json_get_present(root, "error");
     const struct json *value = error != NULL ? json_get_present(error, "code") : NULL;
     return value != NULL && value->type == JSON_STRING && str_is(value->text, code);
+}
+
+/* What the server has against us or itself, not against the request. */
+struct proxy_trouble {
+    int from, to; /* status */
+    const char *what;
+    bool ours; /* to the client a 401 would say that its own key is wrong: it gets 502 */
+};
+
+static const struct proxy_trouble *proxy_trouble(int status)
+{
+    static const struct proxy_trouble rows[] = {
+        {300, 399, "it is somewhere else", true},
+        {401, 401, "it refuses the gateway's key", true},
+        {403, 403, "it forbids the gateway this", true},
+        {407, 407, "its proxy refuses the gateway", true},
+        {429, 429, "it has too much to do", false},
+        {500, 599, "it has failed", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (status >= rows[i].from && status <= rows[i].to) {
+            return &rows[i];
+        }
+    }
+    return NULL;
 }
 
 /* An error after the head of the stream was sent for its silence: its last event. */
@@ -339,10 +374,6 @@ static void proxy_last_event(struct gw_request *r, const struct json *root)
 
 static void proxy_pass_whole(struct gw_request *r, const struct json *root)
 {
-    if (r->upstream_status == 503 && proxy_error_is(root, "unavailable")) {
-        proxy_broke(r, GW_NOT_BEGUN, RC_UNAVAILABLE, "it is not ready");
-        return;
-    }
     if (r->begun) {
         proxy_last_event(r, root);
         return;
@@ -358,8 +389,19 @@ static void proxy_whole(struct gw_request *r)
 {
     struct arena *scratch = &r->gateway->scratch;
     const struct json *root = NULL;
-    if (json_parse(buf_str(&r->reply), scratch, &root, NULL) == RC_OK &&
-        root->type == JSON_OBJECT) {
+    const struct proxy_trouble *trouble = proxy_trouble(r->upstream_status);
+    bool whole =
+        json_parse(buf_str(&r->reply), scratch, &root, NULL) == RC_OK && root->type == JSON_OBJECT;
+    if (whole && r->upstream_status == 503 && proxy_error_is(root, "unavailable")) {
+        proxy_broke(r, GW_NOT_BEGUN, RC_UNAVAILABLE, "it is not ready");
+    } else if (trouble != NULL) {
+        bool elsewhere = proxy_again(r, GW_ELSEWHERE, trouble->what);
+        if (!elsewhere && whole && !trouble->ours) {
+            proxy_pass_whole(r, root);
+        } else if (!elsewhere) {
+            proxy_fail(r, RC_UPSTREAM, trouble->what);
+        }
+    } else if (whole && !(r->stream && r->upstream_status == 200)) {
         proxy_pass_whole(r, root);
     } else {
         proxy_broke(r, GW_FINAL, RC_UPSTREAM, "its answer is not what was asked for");
@@ -392,7 +434,10 @@ static enum breaker_end proxy_went(const struct gw_request *r,
         return BREAKER_FAILED;
     }
     bool busy = r->upstream_status == 429 || r->upstream_status == 503;
-    return busy ? BREAKER_SAYS_NOTHING : r->upstream_status >= 500 ? BREAKER_FAILED : BREAKER_OK;
+    const struct proxy_trouble *trouble = proxy_trouble(r->upstream_status);
+    return busy || (trouble != NULL && trouble->ours) ? BREAKER_SAYS_NOTHING
+           : trouble != NULL                          ? BREAKER_FAILED
+                                                      : BREAKER_OK;
 }
 
 static void proxy_on_end(void *ctx, const struct http_call_result *result)

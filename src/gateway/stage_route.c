@@ -182,6 +182,31 @@ static bool route_try(struct gw_request *r, bool other)
     return false;
 }
 
+static bool route_other_of(const struct gw_request *r, const struct cat_model *m)
+{
+    const struct cat_version *versions = m->versions.at;
+    struct route_choice c;
+    for (uint32_t i = 0; i < m->versions.n; i++) {
+        bool pinned = m == r->wanted && r->pinned != NULL;
+        if (pinned ? &versions[i] == r->pinned : versions[i].weight > 0 || m->versions.n == 1) {
+            route_gather(r, &versions[i], (struct route_pass){.other = true, .suspects = true}, &c);
+            if (c.n > 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool stage_route_has_other(const struct gw_request *r)
+{
+    bool any = r->wanted != NULL && route_other_of(r, r->wanted);
+    for (uint32_t i = 0; !any && r->wanted != NULL && i < r->wanted->fallback.n; i++) {
+        any = route_other_of(r, r->wanted->next[i]);
+    }
+    return any;
+}
+
 /* Lists of models are the own server's to give; it stands for every other request without one. */
 static bool route_try_local(struct gw_request *r)
 {

@@ -192,6 +192,8 @@ void stage_limit_headers(const struct gw_request *r, struct gw_headers *h);
 enum gw_result stage_route(struct gw_request *r);
 /* stage_models.c: the models of the catalogue that the caller may ask for. */
 enum gw_result stage_route_models(struct gw_request *r);
+/* Whether a server could take the request that is not the one which had it last. */
+bool stage_route_has_other(const struct gw_request *r);
 /* The call to the server is over. */
 void stage_route_finish(struct gw_request *r, enum breaker_end how);
 /* What it used there is known. */

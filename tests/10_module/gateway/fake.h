@@ -187,6 +187,21 @@ static bool script_500(struct peer *p)
                      "{\"error\":{\"message\":\"inner\",\"code\":\"internal_error\"}}");
 }
 
+static bool script_401(struct peer *p)
+{
+    return say_whole(p, "401 Unauthorized", "", "{\"error\":{\"message\":\"sk-of-ours\"}}");
+}
+
+static bool script_302(struct peer *p)
+{
+    return say_whole(p, "302 Found", "location: /login\r\n", "{}");
+}
+
+static bool script_429_once(struct peer *p)
+{
+    return p->attempt > 1 ? script_ok(p) : say_whole(p, "429 Too Many Requests", "", "{}");
+}
+
 static bool script_overloaded(struct peer *p)
 {
     return say_whole(p, "503 Service Unavailable", "retry-after: 7\r\nx-should-retry: true\r\n",
@@ -274,7 +289,7 @@ static bool script_told(struct peer *p)
     while (!atomic_load(&p->fake->told) && !atomic_load(&p->fake->stopping)) {
         usleep(1000);
     }
-    return script_stream(p);
+    return script_ok(p);
 }
 
 /* 32 MiB of events, as fast as they are taken. */
@@ -314,6 +329,9 @@ static const struct {
     {"lines", script_lines},
     {"giant", script_giant},
     {"500", script_500},
+    {"401", script_401},
+    {"302", script_302},
+    {"429-once", script_429_once},
     {"overloaded", script_overloaded},
     {"unavailable-once", script_unavailable_once},
     {"unavailable-six-times", script_unavailable_six_times},

@@ -25,6 +25,9 @@ static void whole_replies_come_through_or_are_tried_again(void **state)
         {"half-body", 502, 3, "upstream_error"},
         {"half-body-once", 200, 2, NULL},
         {"500", 500, 1, "internal_error"},
+        {"401", 502, 1, "upstream_error"},
+        {"302", 502, 1, "upstream_error"},
+        {"429-once", 429, 1, NULL},
         {"overloaded", 503, 1, "overloaded"},
         {"unavailable-once", 200, 2, NULL},
         {"html", 502, 1, "upstream_error"},
@@ -34,16 +37,20 @@ static void whole_replies_come_through_or_are_tried_again(void **state)
     struct rig r;
     rig_open(&r, (struct gateway_conf){.ping_ms = 60000}); /* no head for its silence */
     for (size_t i = 0; i < 2 * ARRAY_LEN(cases); i++) {
-        /* Asked as a stream too: what has not begun as one is answered with its status. */
+        /* Asked as a stream too: what has not begun as one is answered with its status, and what
+         * should have is an error. */
         const struct whole_case *c = &cases[i / 2];
+        bool stream = i % 2 == 1;
+        int status = stream && c->status == 200 ? 502 : c->status;
         struct answer a;
-        rig_ask(&r, c->script, i % 2 == 1, &a);
-        if (a.status != c->status || !a.whole || atomic_load(&r.fake.n_requests) != c->n_attempts) {
+        rig_ask(&r, c->script, stream, &a);
+        if (a.status != status || !a.whole || atomic_load(&r.fake.n_requests) != c->n_attempts) {
             fail_msg("%s: status %d after %d attempts: %s", c->script, a.status,
                      atomic_load(&r.fake.n_requests), a.bytes.ptr);
         }
         assert_true(c->code == NULL || answer_is_error(&a, c->code));
         assert_true(raw_has(&a.bytes, "x-request-id: req_"));
+        assert_false(raw_has(&a.bytes, "sk-of-ours"));
         assert_true(strcmp(c->script, "overloaded") != 0 || raw_has(&a.bytes, "retry-after: 7"));
         answer_free(&a);
     }

@@ -238,6 +238,40 @@ static void a_dead_server_is_passed_over(void **state)
     second_close();
 }
 
+/* Too much to do, broken, not on terms with us: as long as there is another, the client sees none
+ * of it. */
+static void a_server_that_says_no_is_passed_over(void **state)
+{
+    (void)state;
+    static const char *const refusals[] = {"500", "401", "302", "overloaded", "html"};
+    struct rig r = {0};
+    struct answer a;
+    second_open();
+    object_second(&r, "openai", "");
+    object(&r, "model", "f",
+           "{\"name\":\"f\",\"fallback\":[\"g\"],\"versions\":[{\"name\":\"1\","
+           "\"upstreams\":[\"local\"],\"model\":\"m\"}]}");
+    object(&r, "model", "g",
+           "{\"name\":\"g\",\"versions\":[{\"name\":\"1\",\"upstreams\":[\"two\"]}]}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
+        atomic_store(&second.n_requests, 0);
+        want(&r, "f", "ok", 200);
+        ask_read(post(&r, "f", refusals[i], ""),
+                 &a); /* both say no: the third word is the first's */
+        assert_true(a.status >= 500);
+        assert_in_range(atomic_load(&second.n_requests), 1,
+                        3); /* a health check may be among them */
+        answer_free(&a);
+    }
+    atomic_store(&r.fake.n_requests, 0);
+    atomic_store(&second.n_requests, 1); /* only the first attempt there says no */
+    want(&r, "f", "429-once", 200);
+    assert_int_equal(atomic_load(&r.fake.n_requests), 1);
+    rig_close(&r);
+    second_close();
+}
+
 /* One event and then nothing: within two seconds the others are asked instead, while it lasts. */
 static void a_server_that_stops_in_a_stream_is_passed_over(void **state)
 {
@@ -418,6 +452,7 @@ int main(void)
         cmocka_unit_test(versions_share_by_weight_and_can_be_named),
         cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
         cmocka_unit_test(a_dead_server_is_passed_over),
+        cmocka_unit_test(a_server_that_says_no_is_passed_over),
         cmocka_unit_test(a_server_that_stops_in_a_stream_is_passed_over),
         cmocka_unit_test(a_role_allows_what_it_names),
         cmocka_unit_test(no_role_allows_nothing),

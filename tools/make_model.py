@@ -44,6 +44,7 @@ class Shape:
     window: int = 0
     family: str = "chatml"     # which special tokens and pre-tokenizer
     llama3_rope: bool = False
+    yarn: bool = False
 
 
 SHAPES = {
@@ -63,7 +64,10 @@ SHAPES = {
     "tiny-gemma3": Shape("gemma3", layers=6, window=32, rope_base=1000000.0),
     "tiny-phi3": Shape("phi3", tied=False, context=8192),
     "tiny-gpt-oss": Shape("gpt-oss", experts=4, tied=False, window=32, eps=1e-5,
-                          rope_base=150000.0),
+                          rope_base=150000.0, yarn=True),
+    # Engines part on YaRN's ramp; without it they do the same arithmetic.
+    "tiny-gpt-oss-no-yarn": Shape("gpt-oss", experts=4, tied=False, window=32, eps=1e-5,
+                                  rope_base=150000.0),
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -194,7 +198,7 @@ def add_keys(w, s):
         rows |= {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     if s.arch == "gemma3":
         rows["rope.freq_base_swa"] = 10000.0
-    if s.arch == "gpt-oss":
+    if s.yarn:
         rows |= {"rope.scaling.type": "yarn", "rope.scaling.factor": 32.0,
                  "rope.scaling.original_context_length": 4096}
     if s.arch == "phi3":

@@ -17,17 +17,26 @@ static double admit_decode_ns(const struct sched *s)
     return s->n_running > 0 ? cost_ns(s->cost, &load) : 0;
 }
 
-static double admit_running_prompts_ns(const struct sched *s)
+/* Prompts that are being read. Those that do not come before go on meanwhile in one turn of three
+ * (sched_plan.c), which is half of what the others take. */
+static double admit_running_prompts_ns(const struct sched *s, const struct sched_seq *seq)
 {
-    double ns = 0;
+    double own_ns = cost_prompt_ns(s->cost, 0, MAX(seq->n_to_read, 1u));
+    double before_ns = 0;
+    double beside_ns = 0;
     LIST_EACH(&s->running, node)
     {
-        const struct sched_seq *seq = sched_seq_of(node);
-        if (!seq->paused && !sched_is_decoding(seq)) {
-            ns += cost_prompt_ns(s->cost, seq->n_cached, seq->n_tokens - seq->n_cached);
+        const struct sched_seq *other = sched_seq_of(node);
+        if (other->paused || sched_is_decoding(other)) {
+            continue;
         }
+        uint32_t n_left = other->n_tokens - other->n_cached;
+        double ns = cost_prompt_ns(s->cost, other->n_cached, n_left);
+        bool is_before =
+            other->class < seq->class || (other->class == seq->class && n_left <= seq->n_to_read);
+        *(is_before ? &before_ns : &beside_ns) += ns;
     }
-    return ns;
+    return before_ns + MIN(beside_ns, (before_ns + own_ns) / 2);
 }
 
 /* Reading time of what is before seq in line, and how many sequences that are. */
@@ -85,7 +94,8 @@ double admit_predict_ns(const struct sched *s, struct sched_seq *seq,
 {
     uint32_t n_ahead;
     double decode_ns = admit_decode_ns(s);
-    double prompts_ns = admit_running_prompts_ns(s) + admit_waiting_ns(s, seq, limits, &n_ahead) +
+    double prompts_ns = admit_running_prompts_ns(s, seq) +
+                        admit_waiting_ns(s, seq, limits, &n_ahead) +
                         cost_prompt_ns(s->cost, 0, MAX(seq->n_to_read, 1u));
     double budget_ns = (double)limits->budget_ns;
     /* Of the time, beside decoding. */

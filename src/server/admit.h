@@ -1,8 +1,8 @@
 /* admit.h: whether a request may join the line: its predicted time to the first token.
  *
- * Pure, beside sched.h. What is ahead of a new sequence: prompts that are being read, those that
- * wait at its level or a better one (of other tenants only as much as its own tenant has, since
- * turns are fair), and places that must become free first. */
+ * Pure, beside sched.h. What is ahead of a new sequence: shorter prompts that are being read and
+ * the turns of longer ones, prompts that wait at its level or a better one (of other tenants only
+ * as much as its own tenant has, since turns are fair), and places that must become free first. */
 #ifndef SERVER_ADMIT_H
 #define SERVER_ADMIT_H
 

@@ -3,21 +3,25 @@
  * Whoever decodes is in every step, so the time of a step is the longest that a reader waits
  * between two tokens: prompts are cut into chunks that keep it within the budget. A step that
  * decoding alone makes long is made longer for prompts, so that they go on: by half, as long as it
- * stays below sched_stretch_budgets, and by a quarter where it cannot. */
+ * stays below sched_stretch_budgets, and by a quarter where it cannot.
+ *
+ * Of the prompts of a class the one with the least left to read is next, so that a question need
+ * not wait for a book; each SCHED_OLDEST_TURNS-th step begins with the oldest of the best
+ * level instead, so that a book gets its share of the time whatever else comes. */
 #include "base/assert.h"
 #include "server/sched_private.h"
 
 enum {
     SCHED_PROMPT_ROWS_MIN = 4, /* of the first prompt of a step, whatever the budget */
     SCHED_ALIGN_ROWS_MIN = 4 * KV_PAGE_TOKENS, /* else a page's end may halve the chunk */
+    SCHED_OLDEST_TURNS = 3,
 };
 
 static const double sched_budget_alone = 4;       /* budgets, when nobody decodes */
 static const double sched_stretch_max = 1.5;      /* of decoding alone … */
 static const double sched_stretch_budgets = 1.75; /* … but no more budgets than this … */
 static const double sched_stretch_min = 1.25;     /* … but this of decoding alone in any case */
-static const double sched_aging_share = 0.5; /* ns of reading that a ns of waiting makes up for */
-static const double sched_draft_gain = 1.02; /* what guessing must promise at least */
+static const double sched_draft_gain = 1.02;      /* what guessing must promise at least */
 
 static void sched_add(struct sched *s, struct sched_seq *seq, uint32_t n_rows)
 {
@@ -49,33 +53,32 @@ static void sched_add_decoding(struct sched *s)
 
 /* ---- prompts ---- */
 
-/* What is left to read, less a part of what it has waited: the least is next in its level. */
-static double sched_urgency(const struct sched *s, const struct sched_seq *seq)
+/* Whether a is read before b. In an oldest turn levels count, which rise with time. */
+static bool sched_reads_before(const struct sched *s, const struct sched_seq *a,
+                               const struct sched_seq *b, bool oldest)
 {
-    double left = cost_prompt_ns(s->cost, seq->n_cached, seq->n_tokens - seq->n_cached);
-    return left - sched_aging_share * (double)(s->now_ns - seq->arrived_ns);
+    uint32_t first_a = oldest ? sched_level(s, a, s->now_ns) : a->class;
+    uint32_t first_b = oldest ? sched_level(s, b, s->now_ns) : b->class;
+    uint32_t left_a = a->n_tokens - a->n_cached;
+    uint32_t left_b = b->n_tokens - b->n_cached;
+    if (first_a != first_b) {
+        return first_a < first_b;
+    }
+    return !oldest && left_a != left_b ? left_a < left_b : a->order < b->order;
 }
 
-static struct sched_seq *sched_next_prompt(const struct sched *s)
+static struct sched_seq *sched_next_prompt(const struct sched *s, bool oldest)
 {
-    struct sched_seq *best = NULL;
-    uint32_t best_level = 0;
-    double best_urgency = 0;
+    struct sched_seq *next = NULL;
     LIST_EACH(&s->running, node)
     {
         struct sched_seq *seq = sched_seq_of(node);
-        if (seq->paused || sched_is_decoding(seq) || seq->set_aside == s->turn) {
-            continue;
-        }
-        uint32_t level = sched_level(s, seq, s->now_ns);
-        double urgency = sched_urgency(s, seq);
-        if (best == NULL || level < best_level || (level == best_level && urgency < best_urgency)) {
-            best = seq;
-            best_level = level;
-            best_urgency = urgency;
+        if (!seq->paused && !sched_is_decoding(seq) && seq->set_aside != s->turn &&
+            (next == NULL || sched_reads_before(s, seq, next, oldest))) {
+            next = seq;
         }
     }
-    return best;
+    return next;
 }
 
 /* Rows of its prompt for this step: as many as fit the budget, of many those up to a page's end. */
@@ -100,7 +103,9 @@ static void sched_add_prompts(struct sched *s, double budget_ns)
 {
     struct sched_seq *seq;
     bool first = true;
-    while (s->plan.n_rows < s->conf.running_max && (seq = sched_next_prompt(s)) != NULL) {
+    bool oldest = s->turn % SCHED_OLDEST_TURNS == 0;
+    while (s->plan.n_rows < s->conf.running_max &&
+           (seq = sched_next_prompt(s, first && oldest)) != NULL) {
         uint32_t n = sched_chunk(s, seq, budget_ns, first);
         if (n == 0) {
             return;

@@ -426,6 +426,51 @@ static void predictions_are_near_what_happens(void **state)
     world_close(&w);
 }
 
+/* A book is being read while others write: a question is told its own time, not the book's, and
+ * gets its answer in about that. */
+static void a_short_prompt_does_not_wait_for_a_long_one(void **state)
+{
+    (void)state;
+    enum { N_WRITERS = 4, N = N_WRITERS + 2 };
+    struct world w;
+    struct sched_conf conf = {.rows_max = 512, .running_max = 8, .waiting_max = 8};
+    struct sim_seq q[N];
+    world_open(&w, &conf, 2048);
+    for (int i = 0; i < N_WRITERS; i++) {
+        sim_start(&w, &q[i], &(struct sim_prompt){.n_prompt = 10, .n_output = 1000});
+        assert_true(sim_submit(&w, &q[i]));
+    }
+    struct sim_seq *book = &q[N_WRITERS];
+    sim_start(&w, book, &(struct sim_prompt){.n_prompt = 20000, .n_output = 2});
+    assert_true(sim_submit(&w, book));
+    for (int i = 0; i < 120; i++) { /* more than aging_ns: the book's level has risen */
+        (void)world_turn(&w);
+    }
+    assert_true(book->first_ns == 0);
+    struct sim_seq *question = &q[N_WRITERS + 1];
+    sim_start(&w, question, &(struct sim_prompt){.n_prompt = 200, .n_output = 2});
+    question->sched.n_to_read = 200;
+    struct admit_limits limits = limits_of(&w);
+    double predicted = admit_predict_ns(&w.s, &question->sched, &limits);
+    limits.now_ns = w.now_ns;
+    limits.waiting_ns_max = 2000 * MS;
+    struct err err;
+    assert_int_equal(admit_check(&w.s, &question->sched, &limits, &err), RC_OK);
+    uint64_t at_ns = w.now_ns;
+    assert_true(sim_submit(&w, question));
+    for (int i = 0; i < 100 && question->first_ns == 0; i++) {
+        (void)world_turn(&w);
+    }
+    double real = (double)(question->first_ns - at_ns);
+    assert_true(question->first_ns != 0 && real < 1e9);
+    assert_true(predicted < 3 * real && real < 3 * predicted);
+    assert_true(book->first_ns == 0);
+    for (int i = 0; i < N; i++) {
+        sim_end(&w, &q[i]);
+    }
+    world_close(&w);
+}
+
 static void what_cannot_be_done_in_time_is_refused(void **state)
 {
     (void)state;
@@ -485,6 +530,7 @@ int main(void)
         cmocka_unit_test(steps_keep_their_length_when_the_machine_changes),
         cmocka_unit_test(slow_decoding_leaves_prompts_some_time),
         cmocka_unit_test(predictions_are_near_what_happens),
+        cmocka_unit_test(a_short_prompt_does_not_wait_for_a_long_one),
         cmocka_unit_test(what_cannot_be_done_in_time_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,10 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
-enum { PROXY_EVENT_BYTES_MAX = 4 << 20 /* of one event from the model server */ };
+enum {
+    PROXY_EVENT_BYTES_MAX = 4 << 20, /* of one event from the model server */
+    PROXY_DONE_MS = 1000,            /* from [DONE] to the end of its answer: cut there */
+};
 
 /* What a failed attempt means for another one. */
 enum gw_broke {
@@ -66,7 +69,7 @@ static bool proxy_begin(struct gw_request *r)
 static void proxy_restart_silence(struct gw_request *r)
 {
     if (r->stream) {
-        loop_timer_start(&r->ping_timer, r->gateway->conf.ping_ms);
+        loop_timer_start(&r->ping_timer, r->saw_done ? PROXY_DONE_MS : r->gateway->conf.ping_ms);
     }
 }
 
@@ -74,6 +77,10 @@ static void proxy_restart_silence(struct gw_request *r)
 void stage_proxy_on_silence(void *ctx)
 {
     struct gw_request *r = ctx;
+    if (r->x != NULL && r->saw_done && r->call != NULL) {
+        http_client_cancel(r->call); /* all was said: its end ends the client's stream */
+        return;
+    }
     if (r->x == NULL || r->ended || !proxy_begin(r)) {
         return;
     }

@@ -156,6 +156,18 @@ static bool script_done_then_cut(struct peer *p)
     return false;
 }
 
+/* [DONE], but never the end of the body. */
+static bool script_done_then_hold(struct peer *p)
+{
+    struct buf in;
+    buf_init(&in, 1 << 20);
+    say_stream_head(p);
+    say_chunk(p, "data: {\"a\":1}\n\ndata: [DONE]\n\n");
+    (void)raw_to_end(p->fd, &in);
+    buf_deinit(&in);
+    return false;
+}
+
 static bool script_own_error(struct peer *p)
 {
     return say_stream_head(p) && say_chunk(p, "data: {\"a\":1}\n\n") &&
@@ -325,6 +337,7 @@ static const struct {
     {"empty-stream", script_empty_stream},
     {"no-done", script_no_done},
     {"done-then-cut", script_done_then_cut},
+    {"done-then-hold", script_done_then_hold},
     {"own-error", script_own_error},
     {"lines", script_lines},
     {"giant", script_giant},

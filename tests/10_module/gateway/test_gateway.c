@@ -67,12 +67,12 @@ static void streams_end_with_done_or_an_error(void **state)
 {
     (void)state;
     static const struct stream_case cases[] = {
-        {"stream", 1, 3, false},        {"cut-stream", 1, 2, true},
-        {"no-done", 1, 2, true},        {"cut-before-event-once", 2, 3, false},
-        {"own-error", 1, 2, true},      {"done-then-cut", 1, 2, false},
-        {"lines", 1, 2, false},         {"giant", 1, 2, true},
-        {"slow-stream", 1, 3, false},   {"slow-400", 1, 1, true},
-        {"slow-cut-once", 2, 3, false},
+        {"stream", 1, 3, false},         {"cut-stream", 1, 2, true},
+        {"no-done", 1, 2, true},         {"cut-before-event-once", 2, 3, false},
+        {"own-error", 1, 2, true},       {"done-then-cut", 1, 2, false},
+        {"done-then-hold", 1, 2, false}, {"lines", 1, 2, false},
+        {"giant", 1, 2, true},           {"slow-stream", 1, 3, false},
+        {"slow-400", 1, 1, true},        {"slow-cut-once", 2, 3, false},
     };
     struct rig r;
     rig_open(&r, (struct gateway_conf){0});

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "net/fetch.h"
+#include "net/relay.h"
 #include "obs/log.h"
 #include "obs/metric.h"
 
@@ -23,11 +24,26 @@ struct jwks_source {
     struct loop_timer old_timer;    /* the keys are too old */
     bool asking, destroyed;
     atomic_bool stop;
+    struct list followers;   /* relays to them */
+    struct loop_wake *asked; /* one of them wants newer keys; NULL: there are none */
+    /* one that follows */
+    struct jwks_source *leader; /* NULL: it asks by itself */
+    struct relay *news;
+    uint64_t ask_after_ms; /* what the leader would refuse is not asked for */
     /* the worker's while it asks */
     struct jwks *fresh;
     unsigned char fresh_hash[CRYPTO_SHA256_BYTES];
     uint64_t fresh_s;
     struct err err;
+};
+
+/* What followers are told: the outcome of a request, or that there will be none. */
+struct jwks_news {
+    atomic_uint n_refs;
+    struct jwks *keys; /* a reference; NULL = none are in force */
+    uint32_t version;
+    uint64_t ask_after_ms; /* no request before then */
+    bool asking;
 };
 
 /* ---- on a worker ---- */
@@ -74,6 +90,39 @@ static void source_ask_on_worker(void *ctx)
     rc = rc == RC_OK ? source_read_answer(s, &reply) : rc;
     ASSERT(rc == s->err.code);
     buf_deinit(&reply.body);
+}
+
+/* ---- to other loops ---- */
+
+static void *news_get(void *news)
+{
+    atomic_fetch_add_explicit(&((struct jwks_news *)news)->n_refs, 1, memory_order_relaxed);
+    return news;
+}
+
+static void news_put(void *ctx)
+{
+    struct jwks_news *news = ctx;
+    if (atomic_fetch_sub_explicit(&news->n_refs, 1, memory_order_acq_rel) == 1) {
+        jwks_put(news->keys);
+        mem_free(news);
+    }
+}
+
+/* Whoever waits for it, here and on other loops. */
+static void source_tell(struct jwks_source *s)
+{
+    if (!list_is_empty(&s->followers)) {
+        struct jwks_news *news = mem_zalloc(sizeof(*news));
+        atomic_init(&news->n_refs, 1);
+        news->keys = s->keys != NULL ? jwks_get(s->keys) : NULL;
+        news->version = s->version;
+        news->asking = s->asking;
+        news->ask_after_ms = s->asked_ms + s->conf.pause_ms;
+        relay_send(&s->followers, news, news_get);
+        news_put(news);
+    }
+    s->conf.on_done(s->conf.ctx);
 }
 
 /* ---- on the loop ---- */
@@ -126,7 +175,7 @@ static void source_asked(void *ctx, enum rc rc)
         loop_timer_start(&s->timer, s->retry_ms);
         s->retry_ms = MIN(s->retry_ms * 2u, MAX((uint64_t)JWKS_RETRY_MS_MAX, s->conf.retry_ms));
     }
-    s->conf.on_done(s->conf.ctx);
+    source_tell(s);
 }
 
 static void source_ask(struct jwks_source *s)
@@ -160,11 +209,25 @@ static void source_on_old(void *ctx)
     jwks_put(s->keys);
     s->keys = NULL;
     s->version++;
-    s->conf.on_done(s->conf.ctx);
+    source_tell(s);
+}
+
+/* Of one that follows. Which issuer the leader has never changes. */
+static bool source_ask_leader(struct jwks_source *s)
+{
+    if (!s->asking && s->leader->issuer.jwks_url.len > 0 &&
+        loop_now_ms(s->loop) >= s->ask_after_ms) {
+        s->asking = true;
+        loop_wake_send(s->leader->asked);
+    }
+    return s->asking;
 }
 
 bool jwks_source_refresh(struct jwks_source *s)
 {
+    if (s->leader != NULL) {
+        return source_ask_leader(s);
+    }
     if (s->asking || s->issuer.jwks_url.len == 0) {
         return s->asking;
     }
@@ -188,6 +251,28 @@ struct jwks *jwks_source_keys(const struct jwks_source *s)
 uint32_t jwks_source_version(const struct jwks_source *s)
 {
     return s->version;
+}
+
+/* A follower asked. */
+static void source_on_asked(void *ctx)
+{
+    struct jwks_source *s = ctx;
+    if (!jwks_source_refresh(s)) {
+        source_tell(s);
+    }
+}
+
+static void source_on_news(void *ctx, void *value)
+{
+    struct jwks_source *s = ctx;
+    struct jwks_news *news = value;
+    jwks_put(s->keys);
+    s->keys = news->keys != NULL ? jwks_get(news->keys) : NULL;
+    s->version = news->version;
+    s->ask_after_ms = news->ask_after_ms;
+    s->asking = news->asking;
+    news_put(news);
+    s->conf.on_done(s->conf.ctx);
 }
 
 /* ---- life ---- */
@@ -216,6 +301,7 @@ enum rc jwks_source_create(struct jwks_source **out, struct loop *l,
     *out = NULL;
     s->loop = l;
     s->conf = *conf;
+    list_init(&s->followers);
     arena_init(&s->arena, JWT_ARENA_BYTES_MAX);
     s->conf.pause_ms = conf->pause_ms != 0 ? conf->pause_ms : JWKS_PAUSE_MS;
     s->conf.timeout_ms = conf->timeout_ms != 0 ? conf->timeout_ms : JWKS_TIMEOUT_MS;
@@ -241,11 +327,50 @@ enum rc jwks_source_create(struct jwks_source **out, struct loop *l,
     return RC_OK;
 }
 
+enum rc jwks_source_follow(struct jwks_source **out, struct loop *l, struct jwks_source *leader,
+                           const struct jwks_source_conf *conf, struct err *err)
+{
+    struct jwks_source *s = mem_zalloc(sizeof(*s));
+    const struct relay_conf relay = {.to = l,
+                                     .readers = &leader->followers,
+                                     .on_value = source_on_news,
+                                     .ctx = s,
+                                     .put = news_put};
+    enum rc rc = RC_OK;
+    *out = NULL;
+    ASSERT(leader->leader == NULL);
+    s->loop = l;
+    s->leader = leader;
+    s->conf = *conf;
+    s->keys = leader->keys != NULL ? jwks_get(leader->keys) : NULL;
+    s->version = leader->version;
+    s->asking = leader->asking;
+    list_init(&s->followers);
+    if (leader->asked == NULL) {
+        rc = loop_wake_create(&leader->asked, leader->loop, source_on_asked, leader, err);
+    }
+    rc = rc == RC_OK ? relay_create(&s->news, &relay, err) : rc;
+    if (rc != RC_OK) {
+        source_free(s);
+        return rc;
+    }
+    *out = s;
+    return RC_OK;
+}
+
 void jwks_source_destroy(struct jwks_source *s)
 {
     if (s == NULL) {
         return;
     }
+    if (s->leader != NULL) {
+        relay_destroy(s->news);
+        source_free(s);
+        return;
+    }
+    ASSERT(list_is_empty(&s->followers));
+    loop_wake_destroy(s->asked);
+    s->asked = NULL;
     loop_timer_stop(&s->timer);
     loop_timer_stop(&s->old_timer);
     atomic_store(&s->stop, true);

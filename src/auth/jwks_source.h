@@ -7,7 +7,8 @@
  *
  * One request at a time, on a worker. A token with an unknown key may ask for one more, but not
  * within JWKS_PAUSE_MS of the last, so that nobody can make us knock at an issuer's door at will.
- * Belongs to one loop. */
+ * Belongs to one loop. One on another loop may follow it: it has the same keys a moment later, and
+ * what it wants fetched, the first one fetches, by the same rules. */
 #ifndef AUTH_JWKS_SOURCE_H
 #define AUTH_JWKS_SOURCE_H
 
@@ -36,6 +37,10 @@ struct jwks_source; /* opaque */
 /* Reads the files (blocks), or begins the first request: jwks_source_keys is NULL until its end. */
 RC jwks_source_create(struct jwks_source **out, struct loop *l, const struct jwks_source_conf *conf,
                       struct err *err);
+/* One on another loop that follows `leader`, which must outlive it. Of conf, on_done and ctx alone
+ * are read. While neither loop runs. */
+RC jwks_source_follow(struct jwks_source **out, struct loop *l, struct jwks_source *leader,
+                      const struct jwks_source_conf *conf, struct err *err);
 /* A request under way is stopped; memory goes back when it has ended. NULL is allowed. */
 void jwks_source_destroy(struct jwks_source *s);
 /* Borrowed until the loop's next turn; NULL = none are known. */

@@ -379,6 +379,32 @@ static struct jwt_verifier *verifier_make(struct loop *l)
     return v;
 }
 
+static enum rc verifier_add(struct jwt_verifier *v, const struct jwt_issuer *issuer,
+                            const struct jwks_source_conf *conf, struct jwks_source *leader,
+                            struct err *err)
+{
+    uint32_t i = v->n_issuers++;
+    struct jwks_source_conf source = *conf;
+    source.issuer = &v->issuers[i];
+    source.on_done = verifier_on_keys;
+    source.ctx = v;
+    if (!jwt_issuer_copy(&v->issuers[i], issuer, &v->arena)) {
+        return err_set(err, RC_NOMEM, "out of memory for an issuer of tokens");
+    }
+    return leader != NULL ? jwks_source_follow(&v->sources[i], v->loop, leader, &source, err)
+                          : jwks_source_create(&v->sources[i], v->loop, &source, err);
+}
+
+static enum rc verifier_made(struct jwt_verifier **out, struct jwt_verifier *v, enum rc rc)
+{
+    if (rc != RC_OK) {
+        jwt_verifier_destroy(v);
+        v = NULL;
+    }
+    *out = v;
+    return rc;
+}
+
 enum rc jwt_verifier_create(struct jwt_verifier **out, struct loop *l,
                             const struct jwt_verifier_conf *conf, struct err *err)
 {
@@ -390,23 +416,21 @@ enum rc jwt_verifier_create(struct jwt_verifier **out, struct loop *l,
     }
     struct jwt_verifier *v = verifier_make(l);
     for (uint32_t i = 0; rc == RC_OK && i < conf->issuers->n; i++) {
-        struct jwks_source_conf source = conf->source;
-        source.issuer = &v->issuers[i];
-        source.on_done = verifier_on_keys;
-        source.ctx = v;
-        if (!jwt_issuer_copy(&v->issuers[i], &issuers[i], &v->arena)) {
-            rc = err_set(err, RC_NOMEM, "out of memory for an issuer of tokens");
-        } else {
-            rc = jwks_source_create(&v->sources[i], l, &source, err);
-        }
-        v->n_issuers = i + 1;
+        rc = verifier_add(v, &issuers[i], &conf->source, NULL, err);
     }
-    if (rc != RC_OK) {
-        jwt_verifier_destroy(v);
-        return rc;
+    return verifier_made(out, v, rc);
+}
+
+enum rc jwt_verifier_follow(struct jwt_verifier **out, struct loop *l, struct jwt_verifier *leader,
+                            struct err *err)
+{
+    static const struct jwks_source_conf none;
+    struct jwt_verifier *v = verifier_make(l);
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; rc == RC_OK && i < leader->n_issuers; i++) {
+        rc = verifier_add(v, &leader->issuers[i], &none, leader->sources[i], err);
     }
-    *out = v;
-    return RC_OK;
+    return verifier_made(out, v, rc);
 }
 
 void jwt_verifier_destroy(struct jwt_verifier *v)

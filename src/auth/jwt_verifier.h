@@ -29,6 +29,10 @@ struct jwt_verifier_conf {
 /* Reads key files; fetching begins. */
 RC jwt_verifier_create(struct jwt_verifier **out, struct loop *l,
                        const struct jwt_verifier_conf *conf, struct err *err);
+/* One on another loop: its own cache and checks, and the keys of `leader`, which must outlive it.
+ * While neither loop runs. */
+RC jwt_verifier_follow(struct jwt_verifier **out, struct loop *l, struct jwt_verifier *leader,
+                       struct err *err);
 /* Who waits is told nothing any more; checks under way end by themselves. NULL is allowed. */
 void jwt_verifier_destroy(struct jwt_verifier *v);
 

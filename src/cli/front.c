@@ -528,7 +528,7 @@ void front_end(struct front *f)
     tls_keep_destroy(f->admin_tls);
     loop_timer_stop(&f->log_timer);
     loop_destroy(f->loop);
-    gw_shared_destroy(f->shared);
+    gw_shared_put(f->shared);
     journal_close(f->journal);
     log_flush();
     meta_close(f->meta);

@@ -21,7 +21,7 @@ enum rc gateway_authenticate(struct gateway *g, struct http_exchange *x, struct 
     const struct addr *peer = http_exchange_peer(x);
     struct str header = http_head_value(http_exchange_head(x), STR_LIT("authorization"));
     struct str token = key_from_bearer(header);
-    struct cat *cat = catalog_now(g->catalog);
+    struct cat *cat = g->cat;
     int64_t now_s = clock_wall_s(loop_clock(g->loop));
     const struct meta_key *key = NULL;
     if (lockout_wait_ms(g->shared->lockout, peer, loop_now_ms(g->loop)) > 0) {
@@ -36,11 +36,11 @@ enum rc gateway_authenticate(struct gateway *g, struct http_exchange *x, struct 
                     "Bearer auth (Authorization: Bearer YOUR_KEY)."));
     }
     enum rc rc = keyring_check(cat->keys, token, now_s, &key, err);
-    const struct cat_key *k = rc == RC_OK ? &cat->by_key[keyring_index(cat->keys, key)] : NULL;
+    struct cat_key *k = rc == RC_OK ? &cat->by_key[keyring_index(cat->keys, key)] : NULL;
     if (k == NULL || k->gone) {
         return authenticate_refused(g, peer, rc != RC_OK ? rc : keyring_refuse(err));
     }
-    catalog_touch(g->catalog, key->id);
+    catalog_touch(g->catalog, k);
     cat_hold(cat);
     *held = cat;
     *who = k->who;
@@ -50,7 +50,7 @@ enum rc gateway_authenticate(struct gateway *g, struct http_exchange *x, struct 
 void gateway_write_status(struct gateway *g, struct json_writer *w)
 {
     static const char *const breakers[] = {"closed", "open", "half_open"};
-    const struct cat *cat = catalog_now(g->catalog);
+    const struct cat *cat = g->cat;
     uint64_t now_ms = loop_now_ms(g->loop);
     json_write_member_bool(w, "draining", g->draining);
     json_write_member_u64(w, "requests", gw_shared_n_requests(g->shared));

@@ -3,6 +3,8 @@
  * that last uses written here never make the catalogue look changed. */
 #include "gateway/catalog.h"
 
+#include <pthread.h>
+
 #include "base/assert.h"
 #include "base/mem.h"
 #include "obs/log.h"
@@ -20,10 +22,14 @@ struct catalog {
     struct cat *now;
     int64_t version, revision;
     struct loop_timer timer;
-    bool looking;   /* a worker job is under way */
-    bool destroyed; /* while it was: freed when it is done */
+    bool looking;        /* a worker job is under way */
+    bool destroyed;      /* while it was: freed when it is done */
+    struct list readers; /* relays to the gateways */
+    /* keys used since the last poll */
+    pthread_mutex_t lock;
     struct catalog_touch *touches;
     uint32_t n_touches;
+    atomic_uint turn; /* number of the poll to come; never 0 */
     /* the worker's while it looks */
     struct cat *fresh;          /* NULL when nothing had changed */
     struct keyring *fresh_keys; /* when no catalogue could be built of what has changed */
@@ -70,6 +76,17 @@ static void catalog_look(void *ctx)
 
 /* ---- on the loop ---- */
 
+static void *catalog_get_cat(void *cat)
+{
+    cat_hold(cat);
+    return cat;
+}
+
+static void catalog_put_cat(void *cat)
+{
+    cat_put(cat);
+}
+
 static void catalog_on_timer(void *ctx);
 
 /* A catalogue that cannot be built keeps no key alive: those that have ended do so in the one that
@@ -108,9 +125,7 @@ static void catalog_looked(void *ctx, enum rc rc)
         log_event(LOG_CATALOG, log_u64("keys", keyring_size(c->now->keys)),
                   log_u64("models", c->now->set.models.n),
                   log_u64("upstreams", c->now->set.upstreams.n));
-        if (c->conf.on_change != NULL) {
-            c->conf.on_change(c->conf.ctx);
-        }
+        relay_send(&c->readers, c->now, catalog_get_cat);
     }
     loop_timer_start(&c->timer, CATALOG_POLL_MS);
 }
@@ -119,11 +134,15 @@ static void catalog_on_timer(void *ctx)
 {
     struct catalog *c = ctx;
     struct loop_job job = {.run = catalog_look, .done = catalog_looked, .ctx = c};
+    pthread_mutex_lock(&c->lock);
     struct catalog_touch *touches = c->touching;
     c->touching = c->touches;
     c->n_touching = c->n_touches;
     c->touches = touches;
     c->n_touches = 0;
+    unsigned turn = atomic_load_explicit(&c->turn, memory_order_relaxed) + 1;
+    atomic_store_explicit(&c->turn, turn != 0 ? turn : 1, memory_order_relaxed);
+    pthread_mutex_unlock(&c->lock);
     c->touched_s = clock_wall_s(loop_clock(c->loop));
     c->looking = loop_work_start(NULL, c->loop, &job, NULL) == RC_OK;
     if (!c->looking) {
@@ -131,16 +150,26 @@ static void catalog_on_timer(void *ctx)
     }
 }
 
-void catalog_touch(struct catalog *c, const char *key_id)
+void catalog_touch(struct catalog *c, struct cat_key *k)
 {
-    for (uint32_t i = c->n_touches; i > 0; i--) { /* the last ones are the likeliest */
-        if (strcmp(c->touches[i - 1].id, key_id) == 0) {
-            return;
-        }
+    unsigned turn = atomic_load_explicit(&c->turn, memory_order_relaxed);
+    if (atomic_load_explicit(&k->touched, memory_order_relaxed) == turn ||
+        atomic_exchange_explicit(&k->touched, turn, memory_order_relaxed) == turn) {
+        return; /* the usual case takes no lock */
     }
+    pthread_mutex_lock(&c->lock);
     if (c->n_touches < CATALOG_TOUCHES_MAX) {
-        str_copy(c->touches[c->n_touches++].id, META_KEY_ID_BYTES, str_from(key_id));
+        str_copy(c->touches[c->n_touches++].id, META_KEY_ID_BYTES, str_from(k->row->id));
     }
+    pthread_mutex_unlock(&c->lock);
+}
+
+enum rc catalog_follow(struct catalog *c, struct relay **out, struct loop *to,
+                       void (*on_cat)(void *ctx, void *cat), void *ctx, struct err *err)
+{
+    const struct relay_conf conf = {
+        .to = to, .readers = &c->readers, .on_value = on_cat, .ctx = ctx, .put = catalog_put_cat};
+    return relay_create(out, &conf, err);
 }
 
 /* ---- life ---- */
@@ -152,6 +181,9 @@ enum rc catalog_create(struct catalog **out, struct loop *l, struct meta *meta,
     struct catalog *c = mem_zalloc(sizeof(*c));
     uint32_t n = conf->local.n_models;
     c->loop = l;
+    list_init(&c->readers);
+    pthread_mutex_init(&c->lock, NULL);
+    atomic_init(&c->turn, 1);
     c->conf = *conf;
     c->pepper = *conf->pepper;
     c->models = mem_zalloc_array(MAX(n, 1u), sizeof(*c->models));
@@ -193,16 +225,11 @@ void catalog_destroy(struct catalog *c)
     mem_free(c->models);
     mem_free(c->touches);
     mem_free(c->touching);
+    pthread_mutex_destroy(&c->lock);
     mem_free(c);
 }
 
 struct cat *catalog_now(const struct catalog *c)
 {
     return c->now;
-}
-
-void catalog_set_owner(struct catalog *c, void (*on_change)(void *ctx), void *ctx)
-{
-    c->conf.on_change = on_change;
-    c->conf.ctx = ctx;
 }

@@ -26,7 +26,8 @@ struct cat_local {
 struct cat_key {
     const struct meta_key *row;
     struct principal who;
-    atomic_bool gone; /* ended since this catalogue was built, which could not be built anew */
+    atomic_uint touched; /* catalog.c: the poll in which its use was noted */
+    atomic_bool gone;    /* ended since this catalogue was built, which could not be built anew */
     const struct cat_project *project; /* NULL = none */
     const struct cat_user *user;       /* NULL = none */
     struct cat_limits limits;

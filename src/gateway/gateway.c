@@ -136,11 +136,13 @@ static void gateway_on_well(void *ctx)
     stage_route_wake(ctx);
 }
 
-static void gateway_on_catalog(void *ctx)
+static void gateway_on_catalog(void *ctx, void *cat)
 {
     struct gateway *g = ctx;
     struct err err = {0};
-    if (gw_backends_sync(&g->backends, catalog_now(g->catalog), &err) != RC_OK) {
+    cat_put(g->cat);
+    g->cat = cat;
+    if (gw_backends_sync(&g->backends, g->cat, &err) != RC_OK) {
         log_event(LOG_STORE_FAIL, log_err(&err), log_err_code(&err));
     }
     stage_route_wake(g);
@@ -230,7 +232,9 @@ static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *e
                                     .error_format = api_fail_status,
                                     .error_type = STR_LIT("application/json")};
     struct listen_conf listen = {.addr = g->conf.listen, .tls = g->conf.tls};
-    enum rc rc = gw_backends_sync(&g->backends, catalog_now(g->catalog), err);
+    enum rc rc = gw_backends_sync(&g->backends, g->cat, err);
+    rc = rc == RC_OK ? catalog_follow(g->catalog, &g->news, g->loop, gateway_on_catalog, g, err)
+                     : rc;
     rc = rc == RC_OK ? http_server_create(&g->http, g->loop, &http, err) : rc;
     return rc == RC_OK ? http_server_listen(g->http, &listen, bound, err) : rc;
 }
@@ -243,7 +247,9 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->loop = l;
     g->conf = *conf;
     g->catalog = catalog;
-    g->shared = conf->shared;
+    g->cat = catalog_now(catalog);
+    cat_hold(g->cat);
+    g->shared = gw_shared_get(conf->shared);
     g->conf.wait_ms = conf->wait_ms != 0 ? conf->wait_ms : GATEWAY_WAIT_MS;
     g->conf.ping_ms = conf->ping_ms != 0 ? conf->ping_ms : GATEWAY_PING_MS;
     list_init(&g->waiting);
@@ -261,7 +267,6 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
         gateway_destroy(g);
         return rc;
     }
-    catalog_set_owner(catalog, gateway_on_catalog, g);
     *out = g;
     return RC_OK;
 }
@@ -277,6 +282,8 @@ void gateway_settle(struct gateway *g)
     if (g->destroyed && g->n_requests == 0) {
         ASSERT(g->n_waiting == 0);
         arena_deinit(&g->scratch);
+        cat_put(g->cat);
+        gw_shared_put(g->shared);
         mem_free(g);
     }
 }
@@ -290,7 +297,7 @@ void gateway_destroy(struct gateway *g)
     g->destroyed = true;
     loop_timer_stop(&g->line_timer);
     loop_timer_stop(&g->pulse_timer);
-    catalog_set_owner(g->catalog, NULL, NULL);
+    relay_destroy(g->news);
     gw_backends_deinit(&g->backends);
     gateway_settle(g);
 }

@@ -19,10 +19,9 @@ enum {
 
 struct gateway_conf {
     struct addr listen;
-    struct tls_keep *tls; /* NULL = plain; must outlive the gateway's connections */
-    struct gw_shared
-        *shared;        /* of all gateways of the process; borrowed until after loop_destroy */
-    uint32_t conns_max; /* 0 = HTTP_SERVER_CONNS_MAX */
+    struct tls_keep *tls;     /* NULL = plain; must outlive the gateway's connections */
+    struct gw_shared *shared; /* of all gateways of the process; held by the gateway */
+    uint32_t conns_max;       /* 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
     struct journal *journal;  /* borrowed; where usage is written down; NULL = nowhere */
     bool serve_unwritten;     /* requests go on when it cannot be; else 503 */
@@ -33,7 +32,7 @@ struct gateway; /* opaque */
 struct gw_shared;
 struct journal;
 
-/* Borrows the catalog, and is its owner (catalog_set_owner). *bound (may be NULL) gets the address
+/* Borrows the catalog until it is destroyed, and follows it. *bound (may be NULL) gets the address
  * with the picked port. */
 RC gateway_create(struct gateway **out, struct loop *l, const struct gateway_conf *conf,
                   struct catalog *catalog, struct addr *bound, struct err *err);

@@ -18,6 +18,7 @@ static uint64_t shared_seed(void)
 void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf)
 {
     struct gw_shared *s = mem_zalloc(sizeof(*s));
+    atomic_init(&s->n_refs, 1);
     s->conf.held_bytes_max =
         conf->held_bytes_max != 0 ? conf->held_bytes_max : (size_t)GW_HELD_BYTES_MAX;
     s->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GW_WAITING_MAX;
@@ -27,9 +28,15 @@ void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf)
     *out = s;
 }
 
-void gw_shared_destroy(struct gw_shared *s)
+struct gw_shared *gw_shared_get(struct gw_shared *s)
 {
-    if (s == NULL) {
+    atomic_fetch_add_explicit(&s->n_refs, 1, memory_order_relaxed);
+    return s;
+}
+
+void gw_shared_put(struct gw_shared *s)
+{
+    if (s == NULL || atomic_fetch_sub_explicit(&s->n_refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
     ASSERT(gw_shared_held_bytes(s) == 0);

@@ -27,14 +27,18 @@ struct gw_shared {
     struct lockout *lockout;
     struct explain *explain;
     /* private */
+    atomic_uint n_refs;
     struct gw_shared_conf conf;
     _Atomic size_t held_bytes;
     _Atomic uint32_t n_waiting, n_requests;
 };
 
+/* With one reference. */
 void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf);
-/* After the last request of every gateway is gone: behind loop_destroy. NULL is allowed. */
-void gw_shared_destroy(struct gw_shared *s);
+struct gw_shared *gw_shared_get(struct gw_shared *s);
+/* The last one, who made it or the gateway whose last request is gone, frees it. NULL is allowed.
+ */
+void gw_shared_put(struct gw_shared *s);
 
 /* Sets bytes aside; false: all requests together would hold too much. */
 MUST_CHECK bool gw_shared_hold(struct gw_shared *s, size_t bytes);

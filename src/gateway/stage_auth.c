@@ -58,13 +58,13 @@ static enum gw_result auth_by_key(struct gw_request *r, struct str token)
     if (keyring_check(r->cat->keys, token, now_s, &key, &r->err) != RC_OK) {
         return auth_refused(r, true);
     }
-    const struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
+    struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
     if (k->gone) {
         keyring_refuse(&r->err);
         return auth_refused(r, true);
     }
     auth_take_key(r, k);
-    catalog_touch(r->gateway->catalog, key->id);
+    catalog_touch(r->gateway->catalog, k);
     return auth_allow(r);
 }
 

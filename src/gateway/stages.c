@@ -207,7 +207,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
     buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
     buf_init(&r->reply, GATEWAY_REPLY_BYTES_MAX);
     buf_init(&r->edited, GATEWAY_BODY_BYTES_MAX + GATEWAY_EDIT_BYTES_MAX);
-    r->cat = catalog_now(g->catalog);
+    r->cat = g->cat;
     cat_hold(r->cat);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);
     loop_timer_init(&r->ping_timer, g->loop, stage_proxy_on_silence, r);

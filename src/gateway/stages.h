@@ -261,7 +261,9 @@ void gw_reply_last_event(struct gw_request *r, struct str json);
 struct gateway {
     struct loop *loop;
     struct gateway_conf conf;
-    struct catalog *catalog;
+    struct catalog *catalog;  /* of the process */
+    struct relay *news;       /* its snapshots */
+    struct cat *cat;          /* held: the one in force on this loop */
     struct gw_shared *shared; /* with the gateways of other loops */
     struct backends backends;
     struct http_server *http;

@@ -6,6 +6,8 @@
 #include "net/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +20,14 @@
 #include "net/loop.h"
 #include "net/tls_keep.h"
 #include "obs/metric.h"
+
+struct listen_group {
+    atomic_uint n_refs;
+    uint32_t conns_max;
+    _Atomic uint32_t n_open; /* connections */
+    struct addr bound;       /* sa_bytes 0: nobody has bound it yet */
+    int fd;                  /* the first one's socket, once it is bound and while it is open */
+};
 
 struct listener {
     union {
@@ -42,6 +52,47 @@ struct listener {
     struct loop_task reclaim;
     bool closed, handle_closed;
 };
+
+/* --- several loops on one address ---------------------------------------------------------- */
+
+void listen_group_create(struct listen_group **out, uint32_t conns_max)
+{
+    *out = mem_zalloc(sizeof(**out));
+    atomic_init(&(*out)->n_refs, 1);
+    (*out)->conns_max = conns_max;
+}
+
+void listen_group_put(struct listen_group *g)
+{
+    if (g != NULL && atomic_fetch_sub_explicit(&g->n_refs, 1, memory_order_acq_rel) == 1) {
+        mem_free(g);
+    }
+}
+
+/* Whether another loop's listener has bound the address already. */
+static bool listener_joins(const struct listener *ln)
+{
+    return ln->conf.group != NULL && ln->conf.group->bound.sa_bytes > 0;
+}
+
+/* False: all loops together have as many connections as they may. */
+static bool listener_count_in(struct listener *ln)
+{
+    struct listen_group *g = ln->conf.group;
+    if (g == NULL ||
+        atomic_fetch_add_explicit(&g->n_open, 1, memory_order_relaxed) < g->conns_max) {
+        return true;
+    }
+    atomic_fetch_sub_explicit(&g->n_open, 1, memory_order_relaxed);
+    return false;
+}
+
+static void listener_count_out(struct listener *ln)
+{
+    if (ln->conf.group != NULL) {
+        atomic_fetch_sub_explicit(&ln->conf.group->n_open, 1, memory_order_relaxed);
+    }
+}
 
 /* --- opening a socket --------------------------------------------------------------------- */
 
@@ -89,16 +140,27 @@ static RC unix_clear_stale(const struct addr *a, struct err *err)
     return RC_OK;
 }
 
+/* The first of a group lets the others join, once it listens: until then nobody could, and another
+ * process that binds as it did is refused for as long as it does. */
+static RC socket_share(int fd, const struct listener *ln, struct err *err)
+{
+    int one = 1;
+    if (listen(fd, LISTEN_BACKLOG) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0) {
+        return bind_error(&ln->conf.addr, err);
+    }
+    return RC_OK;
+}
+
 static RC socket_bind(int fd, const struct listener *ln, struct err *err)
 {
     const struct addr *a = &ln->conf.addr;
     int one = 1;
-    if (!addr_is_unix(a)) {
-        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-            (ln->conf.reuse_port &&
-             setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0)) {
-            return bind_error(a, err);
-        }
+    if (!addr_is_unix(a) && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0) {
+        return bind_error(a, err);
+    }
+    if (listener_joins(ln) && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0) {
+        return bind_error(a, err);
     }
     if (bind(fd, (const struct sockaddr *)(const void *)&a->sa, a->sa_bytes) != 0) {
         return bind_error(a, err);
@@ -107,12 +169,17 @@ static RC socket_bind(int fd, const struct listener *ln, struct err *err)
     if (addr_is_unix(a) && chmod(addr_unix_path(a), 0600) != 0) {
         return bind_error(a, err);
     }
-    return RC_OK;
+    bool first = ln->conf.group != NULL && !listener_joins(ln);
+    return first && !addr_is_unix(a) ? socket_share(fd, ln, err) : RC_OK;
 }
 
 static RC socket_open(int *out, const struct listener *ln, struct err *err)
 {
     const struct addr *a = &ln->conf.addr;
+    if (addr_is_unix(a) && listener_joins(ln)) {
+        *out = fcntl(ln->conf.group->fd, F_DUPFD_CLOEXEC, 0);
+        return *out >= 0 ? RC_OK : bind_error(a, err);
+    }
     if (addr_is_unix(a)) {
         enum rc rc = unix_clear_stale(a, err);
         if (rc != RC_OK) {
@@ -138,6 +205,7 @@ static void listener_free(void *ctx)
 {
     struct listener *ln = ctx;
     pool_deinit(&ln->conns);
+    listen_group_put(ln->conf.group);
     mem_free(ln);
 }
 
@@ -153,6 +221,7 @@ static void listener_conn_gone(void *ctx, struct conn *c)
     struct listener *ln = ctx;
     ASSERT(ln->stats.n_open > 0);
     pool_put(&ln->conns, c);
+    listener_count_out(ln);
     ln->stats.n_open--;
     listener_maybe_free(ln);
 }
@@ -204,6 +273,10 @@ static void listener_greeted(void *ctx, struct conn *c)
 static void listener_accept(struct listener *ln)
 {
     struct conn *c = pool_get(&ln->conns);
+    if (c != NULL && !listener_count_in(ln)) {
+        pool_put(&ln->conns, c);
+        c = NULL;
+    }
     if (c == NULL) {
         listener_refuse(ln);
         return;
@@ -217,6 +290,7 @@ static void listener_accept(struct listener *ln)
     ASSERT(ln->conf.tls == NULL || how.tls != NULL); /* never plain by accident */
     if (conn_accept(c, ln->loop, &ln->uv.stream, &how) != RC_OK) {
         pool_put(&ln->conns, c);
+        listener_count_out(ln);
         return;
     }
     ln->stats.n_open++;
@@ -272,6 +346,9 @@ static void listener_note_bound(struct listener *ln, int fd)
     ln->bound = ln->conf.addr;
     if (addr_is_unix(&ln->bound)) {
         struct stat st;
+        if (listener_joins(ln)) {
+            return; /* the file is the first one's */
+        }
         if (stat(addr_unix_path(&ln->bound), &st) == 0) {
             ln->path_dev = st.st_dev;
             ln->path_ino = st.st_ino;
@@ -306,6 +383,15 @@ static RC listener_start(struct listener *ln, int fd, struct err *err)
     return RC_OK;
 }
 
+static void listener_note_first(const struct listener *ln, int fd)
+{
+    struct listen_group *g = ln->conf.group;
+    if (g != NULL && g->bound.sa_bytes == 0) {
+        g->bound = ln->bound;
+        g->fd = fd;
+    }
+}
+
 RC listen_open(struct listener **out, struct loop *l, const struct listen_conf *conf,
                listen_accept_cb cb, void *ctx, struct err *err)
 {
@@ -318,11 +404,17 @@ RC listen_open(struct listener **out, struct loop *l, const struct listen_conf *
     ln->ctx = ctx;
     loop_task_init(&ln->turn, listener_turn, ln);
     loop_task_init(&ln->reclaim, listener_free, ln);
+    if (listener_joins(ln)) {
+        ln->conf.addr = conf->group->bound;
+    }
     int fd = -1;
     enum rc rc = socket_open(&fd, ln, err);
     if (rc != RC_OK) {
         mem_free(ln);
         return rc;
+    }
+    if (ln->conf.group != NULL) {
+        atomic_fetch_add_explicit(&ln->conf.group->n_refs, 1, memory_order_relaxed);
     }
     pool_init(&ln->conns, conn_bytes(), ln->conf.conns_max);
     list_init(&ln->strangers);
@@ -330,6 +422,7 @@ RC listen_open(struct listener **out, struct loop *l, const struct listen_conf *
     rc = listener_start(ln, fd, err);
     if (rc == RC_OK) {
         *out = ln;
+        listener_note_first(ln, fd);
     }
     return rc;
 }

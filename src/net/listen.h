@@ -16,12 +16,13 @@ enum {
 };
 
 struct listener;
+struct listen_group;
 struct tls_keep;
 
 struct listen_conf {
     struct addr addr;
-    bool reuse_port;    /* SO_REUSEPORT: several loops share one port */
-    uint32_t conns_max; /* those that still shake hands included */
+    struct listen_group *group; /* listeners of other loops on the same address; NULL = alone */
+    uint32_t conns_max;         /* those that still shake hands included */
     /* TLS under what it has in force when a connection comes; must outlive the listener. NULL =
      * plain. on_accept comes when the handshake is done. */
     struct tls_keep *tls;
@@ -35,6 +36,15 @@ struct listen_stats {
     uint64_t n_greeted;      /* TLS handshakes done */
     uint32_t n_open;
 };
+
+/* Listeners of several loops on one address, with at most conns_max connections together, exactly.
+ * The first one that opens binds it for itself alone, so that a second process is refused, and
+ * picks the port; the others join it: by SO_REUSEPORT, where the kernel spreads connections by
+ * their hash; a UNIX socket is one socket, of which whoever is quickest accepts. They open one
+ * after the other while the first stays open. */
+void listen_group_create(struct listen_group **out, uint32_t conns_max);
+/* Each listener has a reference of its own. NULL is allowed. */
+void listen_group_put(struct listen_group *g);
 
 /* `c` is the callee's: it gives it events (conn_set_events) before returning, or closes it. */
 typedef void (*listen_accept_cb)(void *ctx, struct conn *c);

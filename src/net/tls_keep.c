@@ -7,8 +7,10 @@
 #include "net/tls_keep.h"
 
 #include "base/arena.h"
+#include "base/assert.h"
 #include "base/mem.h"
 #include "net/loop.h"
+#include "net/relay.h"
 #include "obs/log.h"
 #include "obs/metric.h"
 
@@ -22,6 +24,8 @@ struct tls_keep {
     uint64_t stamp, loaded_ms, n_loads;
     struct loop_timer timer;
     bool looking, forced, again, destroyed;
+    struct list followers; /* relays to them */
+    struct relay *leader;  /* what comes from it; NULL: it looks by itself */
     /* of the look under way */
     struct tls_ctx *fresh;
     uint64_t seen;
@@ -34,6 +38,16 @@ static void tls_keep_free(struct tls_keep *k)
     tls_ctx_put(k->fresh);
     arena_deinit(&k->arena);
     mem_free(k);
+}
+
+static void *tls_keep_get_ctx(void *ctx)
+{
+    return tls_ctx_hold(ctx);
+}
+
+static void tls_keep_put_ctx(void *ctx)
+{
+    tls_ctx_put(ctx);
 }
 
 /* On a worker. */
@@ -61,6 +75,7 @@ static void tls_keep_swap(struct tls_keep *k)
         k->loaded_ms = loop_now_ms(k->loop);
         k->n_loads++;
         log_event(LOG_TLS_LOAD, log_str(LOG_KEY_FILE, k->conf.tls.cert));
+        relay_send(&k->followers, k->now, tls_keep_get_ctx);
         if (k->conf.on_load != NULL) {
             k->conf.on_load(k->conf.ctx);
         }
@@ -103,6 +118,7 @@ static void tls_keep_on_timer(void *ctx)
 
 void tls_keep_reload(struct tls_keep *k)
 {
+    ASSERT(k->leader == NULL);
     if (k->looking) {
         k->again = true;
         return;
@@ -140,6 +156,7 @@ RC tls_keep_create(struct tls_keep **out, struct loop *l, const struct tls_keep_
     enum rc rc = RC_OK;
     k->loop = l;
     k->conf = *conf;
+    list_init(&k->followers);
     k->conf.look_ms = conf->look_ms != 0 ? conf->look_ms : TLS_KEEP_LOOK_MS;
     arena_init(&k->arena, TLS_KEEP_ARENA_BYTES_MAX);
     loop_timer_init(&k->timer, l, tls_keep_on_timer, k);
@@ -162,11 +179,43 @@ RC tls_keep_create(struct tls_keep **out, struct loop *l, const struct tls_keep_
     return RC_OK;
 }
 
+static void tls_keep_on_context(void *ctx, void *fresh)
+{
+    struct tls_keep *k = ctx;
+    tls_ctx_put(k->now);
+    k->now = fresh;
+    k->n_loads++;
+}
+
+RC tls_keep_follow(struct tls_keep **out, struct loop *l, struct tls_keep *leader, struct err *err)
+{
+    struct tls_keep *k = mem_zalloc(sizeof(*k));
+    const struct relay_conf relay = {.to = l,
+                                     .readers = &leader->followers,
+                                     .on_value = tls_keep_on_context,
+                                     .ctx = k,
+                                     .put = tls_keep_put_ctx};
+    ASSERT(leader->leader == NULL && leader->now != NULL);
+    k->loop = l;
+    k->now = tls_ctx_hold(leader->now);
+    k->n_loads = 1;
+    list_init(&k->followers);
+    enum rc rc = relay_create(&k->leader, &relay, err);
+    if (rc != RC_OK) {
+        tls_keep_free(k);
+        return rc;
+    }
+    *out = k;
+    return RC_OK;
+}
+
 void tls_keep_destroy(struct tls_keep *k)
 {
     if (k == NULL) {
         return;
     }
+    ASSERT(list_is_empty(&k->followers));
+    relay_destroy(k->leader);
     loop_timer_stop(&k->timer);
     k->destroyed = true;
     if (!k->looking) {

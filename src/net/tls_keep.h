@@ -29,11 +29,14 @@ struct tls_keep_conf {
 /* Without `later` it blocks, and fails as tls_ctx_load does. */
 RC tls_keep_create(struct tls_keep **out, struct loop *l, const struct tls_keep_conf *conf,
                    struct err *err);
+/* One on another loop that has in force what `leader` has, which must outlive it: one context for
+ * all loops, so that a session's ticket is good at each. While neither loop runs. */
+RC tls_keep_follow(struct tls_keep **out, struct loop *l, struct tls_keep *leader, struct err *err);
 /* No on_load after this. Connections keep what they have. NULL is allowed. */
 void tls_keep_destroy(struct tls_keep *k);
 /* Borrowed for the turn; NULL while nothing is loaded. */
 struct tls_ctx *tls_keep_now(const struct tls_keep *k);
-/* Loads anew, changed or not. */
+/* Loads anew, changed or not. Not for one that follows. */
 void tls_keep_reload(struct tls_keep *k);
 /* Loads so far that took effect, the first included. */
 uint64_t tls_keep_loads(const struct tls_keep *k);

@@ -125,7 +125,7 @@ static inline void rig_close(struct rig *r)
     jwt_verifier_destroy(r->jwt);
     catalog_destroy(r->catalog);
     loop_destroy(r->loop);
-    gw_shared_destroy(r->shared);
+    gw_shared_put(r->shared);
     atomic_store(&r->fake.stopping, true);
     thread_join(&r->fake.thread);
     for (uint32_t i = 0; i < r->fake.n_peers; i++) {

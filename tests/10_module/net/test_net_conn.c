@@ -348,26 +348,36 @@ static void unix_sockets_replace_only_stale_ones(void **state)
     loop_destroy(l);
 }
 
-static void ports_are_shared_only_when_asked(void **state)
+static void ports_are_shared_only_in_a_group(void **state)
 {
     (void)state;
     struct err err;
     struct loop *l;
-    struct listener *a, *b;
-    struct listen_conf conf = {.reuse_port = true};
+    struct listener *a, *b, *c;
+    struct listen_group *ours, *theirs;
+    listen_group_create(&ours, 10);
+    listen_group_create(&theirs, 10);
+    struct listen_conf conf = {.group = ours};
     assert_int_equal(addr_parse(&conf.addr, STR_LIT("127.0.0.1:0"), NULL), RC_OK);
     assert_int_equal(loop_create(&l, clock_system(), NULL), RC_OK);
     assert_int_equal(listen_open(&a, l, &conf, nobody, NULL, &err), RC_OK);
     assert_true(addr_port(listen_addr(a)) != 0);
+    assert_int_equal(listen_open(&b, l, &conf, nobody, NULL, &err), RC_OK); /* the same port */
+    assert_int_equal(addr_port(listen_addr(a)), addr_port(listen_addr(b)));
+    /* Who comes alone, or with a group of its own as another process would, is refused. */
     conf.addr = *listen_addr(a);
-    assert_int_equal(listen_open(&b, l, &conf, nobody, NULL, &err), RC_OK);
-    listen_close(b);
-    conf.reuse_port = false;
-    assert_int_equal(listen_open(&b, l, &conf, nobody, NULL, &err), RC_CONFLICT);
+    conf.group = NULL;
+    assert_int_equal(listen_open(&c, l, &conf, nobody, NULL, &err), RC_CONFLICT);
+    conf.group = theirs;
+    assert_int_equal(listen_open(&c, l, &conf, nobody, NULL, &err), RC_CONFLICT);
     listen_close(a);
+    assert_int_equal(listen_open(&c, l, &conf, nobody, NULL, &err), RC_CONFLICT);
+    listen_close(b);
     /* 192.0.2.0/24 is documentation's: no machine has it. */
     assert_int_equal(addr_parse(&conf.addr, STR_LIT("192.0.2.1:0"), NULL), RC_OK);
     assert_int_equal(listen_open(&b, l, &conf, nobody, NULL, &err), RC_INVALID);
+    listen_group_put(ours);
+    listen_group_put(theirs);
     loop_destroy(l);
 }
 
@@ -421,7 +431,7 @@ int main(void)
         cmocka_unit_test(closes_once_and_later),
         cmocka_unit_test(a_reset_is_a_hangup),
         cmocka_unit_test(unix_sockets_replace_only_stale_ones),
-        cmocka_unit_test(ports_are_shared_only_when_asked),
+        cmocka_unit_test(ports_are_shared_only_in_a_group),
         cmocka_unit_test(accepts_more_than_one_turn_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,7 +184,8 @@ class Peer:
 class Models:
     """Model files with random weights, made when a row first asks; kept only in a folder that was given."""
 
-    def __init__(self, given, scratch):
+    def __init__(self, given, scratch, seed=None):
+        self.seed = [] if seed is None else ["--seed", str(seed)]
         self.folder = given or os.path.join(scratch, "models")
         os.makedirs(self.folder, exist_ok=True)
 
@@ -194,7 +195,7 @@ class Models:
             python = os.path.join(ROOT, ".venv", "bin", "python")
             python = python if os.access(python, os.X_OK) else sys.executable
             print(f"making {os.path.basename(path)}", file=sys.stderr, flush=True)
-            run([python, os.path.join(ROOT, "tools", "make_model.py"), shape, kind, "-o", path + ".part"])
+            run([python, os.path.join(ROOT, "tools", "make_model.py"), shape, kind, *self.seed, "-o", path + ".part"])
             os.rename(path + ".part", path)
         return path
 

@@ -70,6 +70,8 @@ SHAPES = {
                                   rope_base=150000.0),
 }
 
+VOCAB_STREAM = 12  # the vocabulary's own random numbers, the same whatever shapes there are
+
 # ---------------------------------------------------------------------------------------------
 # Tensor types
 
@@ -311,7 +313,7 @@ def make(shape_name, file_type, path, seed=1):
     w.add("general.file_type", FILE_TYPE[file_type])
     w.add("general.quantization_version", 2)
     add_keys(w, s)
-    add_vocab(w, s, np.random.default_rng([seed, len(SHAPES)]))
+    add_vocab(w, s, np.random.default_rng([seed, VOCAB_STREAM]))
     add_tensors(w, s, file_type, seed)
     w.write()
 

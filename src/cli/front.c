@@ -443,7 +443,11 @@ static enum rc front_start_loop(struct front *f, struct err *err)
 static enum rc front_open_journal(struct front *f, struct err *err)
 {
     char dir[PATH_MAX + 16];
-    const struct journal_conf conf = {.dir = dir, .meta_path = f->meta_path};
+    const struct settings_usage *usage = &f->settings.usage;
+    const struct journal_conf conf = {.dir = dir,
+                                      .meta_path = f->meta_path,
+                                      .keep_days = (uint32_t)usage->keep_days,
+                                      .keep_sums_days = (uint32_t)usage->keep_sums_days};
     front_usage_dir(f->home, dir);
     return f->settings.usage.write ? journal_open(&f->journal, &conf, err) : RC_OK;
 }

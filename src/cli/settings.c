@@ -40,6 +40,10 @@ static const struct conf_row settings_usage_rows[] = {
     CONF_BOOL(struct settings_usage, write, "true", "one record per request, in the store"),
     CONF_WORD(struct settings_usage, when_full, "refuse", settings_fulls,
               "what to do with requests while there is no room to write records down"),
+    CONF_NUMBER(struct settings_usage, keep_days, "90", 0, 36500, "days",
+                "single records and explanations are kept; 0: for ever"),
+    CONF_NUMBER(struct settings_usage, keep_sums_days, "1100", 0, 36500, "days",
+                "sums by day are kept; 0: for ever"),
     {0},
 };
 

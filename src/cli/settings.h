@@ -17,6 +17,7 @@ enum settings_full { SETTINGS_REFUSE, SETTINGS_SERVE };
 struct settings_usage {
     bool write;
     uint32_t when_full; /* enum settings_full */
+    uint64_t keep_days, keep_sums_days;
 };
 
 struct settings_auth {

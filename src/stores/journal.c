@@ -26,6 +26,8 @@
 #include "stores/journal_file.h"
 #include "stores/journal_fold.h"
 
+#define JOURNAL_DAY_MS INT64_C(86400000)
+
 struct journal {
     char dir[PATH_MAX];
     char run[JOURNAL_RUN_BYTES];
@@ -45,7 +47,7 @@ struct journal {
     /* the thread's */
     struct thread thread;
     struct meta *meta;
-    struct journal_fold *fold;
+    struct journal_fold fold;
     struct list files; /* oldest first; the last one may be `next` */
     uint32_t n_files, number;
     size_t live_synced; /* a count of what may have changed */
@@ -267,7 +269,7 @@ static enum rc journal_make_file(struct journal *j, struct journal_file **out, s
     snprintf(name, sizeof(name), "%s-%08u.log", j->run, j->number + 1);
     enum rc rc = journal_file_create(out, j->dir, name, j->conf.file_bytes, err);
     if (rc == RC_OK) {
-        j->number++;
+        (*out)->number = ++j->number;
         j->n_files++;
         list_push_back(&j->files, &(*out)->node);
     }
@@ -297,14 +299,29 @@ static enum rc journal_fold_file(struct journal *j, struct journal_file *f, stru
     enum rc rc = RC_OK;
     while (rc == RC_OK && f->folded < used) {
         struct usage_line line;
+        struct str text;
         size_t at = f->folded;
-        while (!journal_fold_is_full(j->fold) && usage_line_next(bytes, &at, &line, NULL, NULL)) {
-            journal_fold_add(j->fold, &line);
+        while (rc == RC_OK && !journal_fold_is_full(&j->fold) &&
+               usage_line_next(bytes, &at, &line, &text, NULL)) {
+            rc = journal_fold_add(&j->fold, &line, text, err);
         }
-        rc = journal_fold_write(j->fold, err);
+        rc = rc == RC_OK ? journal_fold_write(&j->fold, f->number, at, err) : rc;
         f->folded = rc == RC_OK ? at : f->folded;
     }
     return rc;
+}
+
+/* What is gone is not folded again: no matter when the store learns of it. */
+static void journal_file_done(struct journal *j, struct journal_file *f)
+{
+    struct err err = {0};
+    uint32_t number = f->number;
+    list_remove(&f->node);
+    j->n_files--;
+    journal_file_remove(f);
+    if (meta_usage_forget_file(j->meta, str_from(j->run), number, &err) != RC_OK) {
+        journal_complain(&err);
+    }
 }
 
 /* Everything that was settled goes into the store, and what is done with goes. */
@@ -320,12 +337,23 @@ static enum rc journal_fold_all(struct journal *j, struct err *err)
         rc = rc == RC_OK ? journal_fold_file(j, f, err) : rc;
         size_t used = atomic_load_explicit(&f->used, memory_order_acquire);
         if (rc == RC_OK && closed && !open && f->folded == used) {
-            list_remove(&f->node);
-            j->n_files--;
-            journal_file_remove(f);
+            journal_file_done(j, f);
         }
     }
     return rc;
+}
+
+/* What is older than it is to be kept; a little each time. */
+static void journal_forget(struct journal *j)
+{
+    struct err err = {0};
+    int64_t now_ms = (int64_t)(clock_wall_ns(clock_system()) / 1000000u);
+    int64_t records = j->conf.keep_days != 0 ? now_ms - j->conf.keep_days * JOURNAL_DAY_MS : 0;
+    int64_t sums =
+        j->conf.keep_sums_days != 0 ? now_ms - j->conf.keep_sums_days * JOURNAL_DAY_MS : 0;
+    if (meta_usage_forget(j->meta, records, sums, &err) != RC_OK) {
+        journal_complain(&err);
+    }
 }
 
 static void journal_tick(struct journal *j, bool fold_now, struct err *err)
@@ -338,6 +366,7 @@ static void journal_tick(struct journal *j, bool fold_now, struct err *err)
         if (journal_fold_all(j, err) != RC_OK) {
             journal_complain(err);
         }
+        journal_forget(j);
     }
     /* A disk that was full is asked again when usage is folded, not ten times a second. */
     if (due || !j->is_full) {
@@ -413,7 +442,6 @@ static void journal_init(struct journal *j, const struct journal_conf *conf)
         j->free_slots[j->n_free] = j->conf.open_max - 1 - j->n_free;
         j->n_free++;
     }
-    j->fold = mem_zalloc(sizeof(*j->fold));
     pthread_mutex_init(&j->lock, NULL);
     pthread_mutex_init(&j->writing, NULL);
     pthread_condattr_init(&attr);
@@ -447,7 +475,7 @@ static enum rc journal_start(struct journal *j, struct err *err)
     rc = rc == RC_OK ? journal_begin_run(j, err) : rc;
     journal_unlock(lock);
     if (rc == RC_OK) {
-        j->fold->meta = j->meta;
+        journal_fold_init(&j->fold, j->meta, j->run);
         rc = journal_make_file(j, &j->now, err);
     }
     if (rc == RC_OK && !journal_prepare(j)) {
@@ -491,6 +519,9 @@ static void journal_remove_files(struct journal *j)
         (all ? journal_file_remove : journal_file_close)(f);
     }
     (all ? journal_file_remove : journal_file_close)(j->live);
+    if (all && j->meta != NULL) {
+        (void)!meta_usage_forget_file(j->meta, str_from(j->run), META_USAGE_FILES_ALL, NULL);
+    }
 }
 
 void journal_close(struct journal *j)
@@ -509,7 +540,7 @@ void journal_close(struct journal *j)
     pthread_cond_destroy(&j->done);
     pthread_mutex_destroy(&j->lock);
     pthread_mutex_destroy(&j->writing);
-    mem_free(j->fold);
+    journal_fold_deinit(&j->fold);
     mem_free(j->free_slots);
     mem_free(j);
 }

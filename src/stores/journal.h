@@ -2,9 +2,10 @@
  *
  *   loop                                    thread of its own
  *   journal_begin ── o line ──┐             each 100 ms: fdatasync
- *   journal_count ── slot ────┤ mapped      each second: d and x lines ──> tables usage, decisions
+ *   journal_count ── slot ────┤ mapped      each second: d and x lines ──> the store (meta_usage.h)
  *   journal_settle ── d line ─┘ files       next file made ready; files all of whose requests are
- *                                           settled and in the store: removed
+ *                                           settled and in the store: removed; what is older there
+ *                                           than it is to be kept: deleted, some of it each second
  *
  * Files, in one folder: RUN.live, locked while the process lives, has eight bytes for each request
  * under way, its counts; RUN-00000001.log and on, each made at its full size, have the lines
@@ -41,6 +42,7 @@ struct journal_conf {
     const char *meta_path; /* of the metadata store */
     size_t file_bytes;     /* 0 = the defaults above */
     uint32_t open_max, sync_ms, fold_ms;
+    uint32_t keep_days, keep_sums_days; /* single records and decisions; sums; 0 = for ever */
 };
 
 /* A request under way; zeroed = none. */

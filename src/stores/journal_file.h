@@ -15,6 +15,7 @@ struct journal_file {
     char path[PATH_MAX];
     char *map; /* NULL while closed */
     size_t bytes;
+    uint32_t number; /* from 1; 0 = the live file */
     int fd;
     /* of the lines; stored by the loop, read by the thread */
     _Atomic size_t used;

@@ -8,96 +8,18 @@
 #include "base/assert.h"
 #include "base/conf.h"
 #include "stores/meta_private.h"
+#include "stores/meta_usage_pages.h"
+#include "stores/usage_sums.h"
 
-enum { USAGE_SQL_BYTES_MAX = 4096, USAGE_FILTERS_N = 7 };
+enum { USAGE_SQL_BYTES_MAX = 4096, USAGE_FILTERS_N = 7, USAGE_DAY_MS = 86400000 };
 
-static const struct {
-    const char *name, *column;
-} usage_bys[META_USAGE_BY_N] = {
-    {"day", "date(started_ms / 1000, 'unixepoch')"},
-    {"key", "key"},
-    {"user", "user"},
-    {"project", "project"},
-    {"model", "model"},
-    {"upstream", "upstream"},
-    {"status", "status"},
-};
+static const char *const usage_bys[META_USAGE_BY_N] = {"day",   "key",      "user",  "project",
+                                                       "model", "upstream", "status"};
 
 const char *meta_usage_by_name(uint32_t i)
 {
     ASSERT(i < META_USAGE_BY_N);
-    return usage_bys[i].name;
-}
-
-/* ---- writing ---- */
-
-#define USAGE_TEXTS "id, request_id, route, key, user, project, model, version, upstream, status"
-#define USAGE_NUMBERS                                                                              \
-    "http_status, started_ms, duration_ms, prompt_tokens, cached_tokens, output_tokens, images, "  \
-    "cost_nano, estimated"
-enum { USAGE_TEXTS_N = 10 };
-
-static void usage_bind(sqlite3_stmt *stmt, const struct meta_usage *u)
-{
-    const struct str texts[USAGE_TEXTS_N] = {u->id,       u->request_id, u->route, u->key,
-                                             u->user,     u->project,    u->model, u->version,
-                                             u->upstream, u->status};
-    const int64_t numbers[] = {u->http_status,   u->started_ms,    u->duration_ms,
-                               u->prompt_tokens, u->cached_tokens, u->output_tokens,
-                               u->images,        u->cost_nano,     u->estimated ? 1 : 0};
-    for (int i = 0; i < USAGE_TEXTS_N; i++) {
-        meta_bind_str(stmt, i + 1, texts[i]);
-    }
-    for (int i = 0; i < (int)ARRAY_LEN(numbers); i++) {
-        sqlite3_bind_int64(stmt, USAGE_TEXTS_N + i + 1, numbers[i]);
-    }
-}
-
-static enum rc usage_insert(struct meta *m, sqlite3_stmt *stmt, const struct meta_usage *rows,
-                            uint32_t n, struct err *err)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        usage_bind(stmt, &rows[i]);
-        if (sqlite3_step(stmt) != SQLITE_DONE) {
-            return meta_fail(m, "store usage", err);
-        }
-        sqlite3_reset(stmt);
-    }
-    return RC_OK;
-}
-
-static enum rc usage_begin(struct meta *m, struct err *err)
-{
-    return meta_exec(m, "BEGIN IMMEDIATE", "store usage", err);
-}
-
-/* Commits, or takes everything back. */
-static enum rc usage_end(struct meta *m, sqlite3_stmt *stmt, enum rc rc, struct err *err)
-{
-    sqlite3_reset(stmt);
-    rc = rc == RC_OK ? meta_exec(m, "COMMIT", "store usage", err) : rc;
-    if (rc != RC_OK) {
-        (void)!meta_exec(m, "ROLLBACK", "store usage", NULL);
-    }
-    return rc;
-}
-
-enum rc meta_usage_insert(struct meta *m, const struct meta_usage *rows, uint32_t n,
-                          struct err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    enum rc rc = meta_prepare(m, &stmt,
-                              "INSERT INTO usage (" USAGE_TEXTS ", " USAGE_NUMBERS ") VALUES "
-                              "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                              "ON CONFLICT (id) DO NOTHING",
-                              err);
-    rc = rc == RC_OK ? usage_begin(m, err) : rc;
-    if (rc == RC_OK) {
-        rc = usage_insert(m, stmt, rows, n, err);
-        rc = usage_end(m, stmt, rc, err);
-    }
-    sqlite3_finalize(stmt);
-    return rc;
+    return usage_bys[i];
 }
 
 /* ---- what is asked for ---- */
@@ -138,7 +60,7 @@ static enum rc usage_by(struct str value, uint32_t *by, struct err *err)
     while (value.len > 0) {
         struct str word = str_trim(str_cut(&value, ','));
         uint32_t i = 0;
-        while (i < META_USAGE_BY_N && !str_is(word, usage_bys[i].name)) {
+        while (i < META_USAGE_BY_N && !str_is(word, usage_bys[i])) {
             i++;
         }
         if (i == META_USAGE_BY_N) {
@@ -152,15 +74,14 @@ static enum rc usage_by(struct str value, uint32_t *by, struct err *err)
     return RC_OK;
 }
 
-/* The filters by equality, in the order in which they are bound. */
-static struct str *usage_filter(struct meta_usage_query *q, uint32_t i, const char **name)
+struct str *meta_usage_filter(struct meta_usage_query *q, uint32_t i, const char **name)
 {
     static const char *const names[USAGE_FILTERS_N] = {"key",      "user",   "project",   "model",
                                                        "upstream", "status", "request_id"};
     struct str *const filters[USAGE_FILTERS_N] = {
         &q->key, &q->user, &q->project, &q->model, &q->upstream, &q->status, &q->request_id};
-    *name = names[i];
-    return filters[i];
+    *name = i < USAGE_FILTERS_N ? names[i] : NULL;
+    return i < USAGE_FILTERS_N ? filters[i] : NULL;
 }
 
 enum rc meta_usage_query_set(struct meta_usage_query *q, const char *name, struct str value,
@@ -170,7 +91,7 @@ enum rc meta_usage_query_set(struct meta_usage_query *q, const char *name, struc
     const char *known = NULL;
     uint64_t rows = 0;
     for (uint32_t i = 0; i < USAGE_FILTERS_N; i++) {
-        struct str *filter = usage_filter(q, i, &known);
+        struct str *filter = meta_usage_filter(q, i, &known);
         if (str_is(key, known)) {
             *filter = value;
             return RC_OK;
@@ -196,44 +117,58 @@ enum rc meta_usage_query_set(struct meta_usage_query *q, const char *name, struc
     return RC_OK;
 }
 
-/* ---- reading ---- */
+/* ---- sums ---- */
 
-static void usage_where(struct buf *sql, const struct meta_usage_query *q)
+/* Whole days [from_ms, to_ms) out of their own table; to_ms 0 = no end. */
+static void usage_days_where(struct buf *sql, const struct meta_usage_query *q)
 {
     struct meta_usage_query copy = *q;
     const char *name = NULL;
-    buf_add_cstr(sql, " FROM usage WHERE started_ms >= ? AND started_ms < ?");
+    buf_add_cstr(sql, " FROM usage_days WHERE day >= date(?1 / 1000, 'unixepoch')");
+    if (q->to_ms > 0) {
+        buf_add_cstr(sql, " AND day < date(?2 / 1000, 'unixepoch')");
+    }
     for (uint32_t i = 0; i < USAGE_FILTERS_N; i++) {
-        if (usage_filter(&copy, i, &name)->len > 0) {
-            buf_add_printf(sql, " AND %s = ?", name);
+        if (meta_usage_filter(&copy, i, &name)->len > 0) {
+            buf_add_printf(sql, " AND %s = ?%u", name, i + 3);
         }
     }
 }
 
-static enum rc usage_prepare(struct meta *m, sqlite3_stmt **stmt, const struct buf *sql,
-                             const struct meta_usage_query *q, struct err *err)
+static enum rc usage_days_prepare(struct meta *m, sqlite3_stmt **stmt,
+                                  const struct meta_usage_query *q, struct err *err)
 {
     struct meta_usage_query copy = *q;
     const char *name = NULL;
-    int at = 1;
-    ASSERT(buf_ok(sql));
-    enum rc rc = meta_prepare(m, stmt, sql->ptr, err);
+    struct buf sql;
+    buf_init(&sql, USAGE_SQL_BYTES_MAX);
+    buf_add_cstr(&sql, "SELECT ");
+    for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
+        buf_add_printf(&sql, "%s, ", (q->by & 1u << i) != 0 ? usage_bys[i] : "''");
+    }
+    buf_add_cstr(&sql, "requests, failed, estimated, duration_ms, prompt_tokens, cached_tokens, "
+                       "output_tokens, images, cost_nano");
+    usage_days_where(&sql, q);
+    ASSERT(buf_ok(&sql));
+    enum rc rc = meta_prepare(m, stmt, sql.ptr, err);
+    buf_deinit(&sql);
     if (rc != RC_OK) {
         return rc;
     }
-    sqlite3_bind_int64(*stmt, at++, q->from_ms);
-    sqlite3_bind_int64(*stmt, at++, q->to_ms > 0 ? q->to_ms : INT64_MAX);
+    sqlite3_bind_int64(*stmt, 1, q->from_ms);
+    if (q->to_ms > 0) {
+        sqlite3_bind_int64(*stmt, 2, q->to_ms);
+    }
     for (uint32_t i = 0; i < USAGE_FILTERS_N; i++) {
-        const struct str *filter = usage_filter(&copy, i, &name);
+        const struct str *filter = meta_usage_filter(&copy, i, &name);
         if (filter->len > 0) {
-            meta_bind_str(*stmt, at++, *filter);
+            meta_bind_str(*stmt, (int)i + 3, *filter);
         }
     }
-    sqlite3_bind_int64(*stmt, at, q->rows_max > 0 ? q->rows_max : META_USAGE_ROWS_MAX);
     return RC_OK;
 }
 
-static void usage_read_sum(sqlite3_stmt *stmt, struct meta_usage_sum *sum)
+static void usage_days_read(sqlite3_stmt *stmt, struct meta_usage_sum *sum)
 {
     int64_t *const numbers[] = {&sum->requests,      &sum->failed,        &sum->estimated,
                                 &sum->duration_ms,   &sum->prompt_tokens, &sum->cached_tokens,
@@ -246,76 +181,74 @@ static void usage_read_sum(sqlite3_stmt *stmt, struct meta_usage_sum *sum)
     }
 }
 
+static enum rc usage_sum_days(struct meta *m, const struct meta_usage_query *q,
+                              struct usage_sums *sums, struct err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int step = SQLITE_DONE;
+    enum rc rc = usage_days_prepare(m, &stmt, q, err);
+    while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+        struct meta_usage_sum sum = {0};
+        usage_days_read(stmt, &sum);
+        rc = usage_sums_add(sums, &sum, err);
+    }
+    if (rc == RC_OK && step != SQLITE_DONE) {
+        rc = meta_fail(m, "read usage", err);
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+struct usage_part {
+    struct usage_sums *sums;
+    struct err *err;
+};
+
+static enum rc usage_part_add(void *ctx, const struct meta_usage *u)
+{
+    const struct usage_part *p = ctx;
+    return usage_sums_add_row(p->sums, u, p->err);
+}
+
+/* A part of a day, out of single records; to_ms 0 = no end. */
+static enum rc usage_sum_part(struct meta *m, struct meta_usage_query q, struct usage_sums *sums,
+                              struct err *err)
+{
+    struct usage_part part = {sums, err};
+    const int64_t oldest_ms = INT64_MIN;
+    return q.to_ms > 0 && q.to_ms <= q.from_ms
+               ? RC_OK
+               : meta_usage_scan(m, &q, &oldest_ms, usage_part_add, &part, err);
+}
+
+static enum rc usage_sum_all(struct meta *m, const struct meta_usage_query *q,
+                             struct usage_sums *sums, struct err *err)
+{
+    struct meta_usage_query days = *q, before = *q, after = *q;
+    days.from_ms = (q->from_ms + USAGE_DAY_MS - 1) / USAGE_DAY_MS * USAGE_DAY_MS;
+    days.to_ms = q->to_ms / USAGE_DAY_MS * USAGE_DAY_MS;
+    if (q->request_id.len > 0 || (q->to_ms > 0 && days.to_ms <= days.from_ms)) {
+        return usage_sum_part(m, *q, sums, err); /* no whole day, or more than days know */
+    }
+    before.to_ms = days.from_ms;
+    after.from_ms = days.to_ms;
+    enum rc rc = usage_sum_days(m, &days, sums, err);
+    if (rc == RC_OK && before.from_ms < before.to_ms) {
+        rc = usage_sum_part(m, before, sums, err);
+    }
+    return rc == RC_OK && q->to_ms > after.from_ms ? usage_sum_part(m, after, sums, err) : rc;
+}
+
 enum rc meta_usage_sum(struct meta *m, const struct meta_usage_query *q,
                        enum rc (*each)(void *ctx, const struct meta_usage_sum *sum), void *ctx,
                        struct err *err)
 {
-    sqlite3_stmt *stmt = NULL;
-    struct buf sql;
-    int step = SQLITE_DONE;
-    buf_init(&sql, USAGE_SQL_BYTES_MAX);
-    buf_add_cstr(&sql, "SELECT ");
-    for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
-        buf_add_printf(&sql, "%s, ", (q->by & 1u << i) != 0 ? usage_bys[i].column : "''");
-    }
-    buf_add_cstr(&sql, "count(*), sum(status <> 'ok'), sum(estimated), sum(duration_ms), "
-                       "sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), sum(images), "
-                       "sum(cost_nano)");
-    usage_where(&sql, q);
-    buf_add_cstr(&sql, " GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7 LIMIT ?");
-    enum rc rc = usage_prepare(m, &stmt, &sql, q, err);
-    while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct meta_usage_sum sum = {0};
-        usage_read_sum(stmt, &sum);
-        rc = each(ctx, &sum);
-    }
-    if (rc == RC_OK && step != SQLITE_DONE) {
-        rc = meta_fail(m, "read usage", err);
-    }
-    sqlite3_finalize(stmt);
-    buf_deinit(&sql);
-    return rc;
-}
-
-static void usage_read(sqlite3_stmt *stmt, struct meta_usage *u)
-{
-    struct str *const texts[USAGE_TEXTS_N] = {&u->id,       &u->request_id, &u->route, &u->key,
-                                              &u->user,     &u->project,    &u->model, &u->version,
-                                              &u->upstream, &u->status};
-    int64_t *const numbers[] = {&u->http_status,   &u->started_ms,    &u->duration_ms,
-                                &u->prompt_tokens, &u->cached_tokens, &u->output_tokens,
-                                &u->images,        &u->cost_nano};
-    for (int i = 0; i < USAGE_TEXTS_N; i++) {
-        *texts[i] = meta_column_str(stmt, i);
-    }
-    for (int i = 0; i < (int)ARRAY_LEN(numbers); i++) {
-        *numbers[i] = sqlite3_column_int64(stmt, USAGE_TEXTS_N + i);
-    }
-    u->estimated = sqlite3_column_int(stmt, USAGE_TEXTS_N + (int)ARRAY_LEN(numbers)) != 0;
-}
-
-enum rc meta_usage_each(struct meta *m, const struct meta_usage_query *q,
-                        enum rc (*each)(void *ctx, const struct meta_usage *u), void *ctx,
-                        struct err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    struct buf sql;
-    int step = SQLITE_DONE;
-    buf_init(&sql, USAGE_SQL_BYTES_MAX);
-    buf_add_cstr(&sql, "SELECT " USAGE_TEXTS ", " USAGE_NUMBERS);
-    usage_where(&sql, q);
-    buf_add_cstr(&sql, " ORDER BY started_ms DESC, id DESC LIMIT ?");
-    enum rc rc = usage_prepare(m, &stmt, &sql, q, err);
-    while (rc == RC_OK && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
-        struct meta_usage u = {0};
-        usage_read(stmt, &u);
-        rc = each(ctx, &u);
-    }
-    if (rc == RC_OK && step != SQLITE_DONE) {
-        rc = meta_fail(m, "read usage", err);
-    }
-    sqlite3_finalize(stmt);
-    buf_deinit(&sql);
+    struct usage_sums sums;
+    uint32_t rows_max = q->rows_max > 0 ? q->rows_max : META_USAGE_ROWS_MAX;
+    usage_sums_init(&sums, q->by);
+    enum rc rc = usage_sum_all(m, q, &sums, err);
+    rc = rc == RC_OK ? usage_sums_each(&sums, rows_max, each, ctx, err) : rc;
+    usage_sums_deinit(&sums);
     return rc;
 }
 
@@ -336,7 +269,7 @@ void meta_usage_sum_write(struct json_writer *w, const struct meta_usage_sum *su
 {
     for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
         if ((by & 1u << i) != 0) {
-            json_write_member_str(w, usage_bys[i].name, sum->by[i]);
+            json_write_member_str(w, usage_bys[i], sum->by[i]);
         }
     }
     json_write_member_i64(w, "requests", sum->requests);
@@ -413,43 +346,6 @@ enum rc meta_usage_answer(struct meta *m, const struct meta_usage_query *q, bool
 }
 
 /* ---- decision records ---- */
-
-static enum rc decisions_insert(struct meta *m, sqlite3_stmt *stmt,
-                                const struct meta_decision *rows, uint32_t n, struct err *err)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        meta_bind_str(stmt, 1, rows[i].id);
-        meta_bind_str(stmt, 2, rows[i].request_id);
-        meta_bind_str(stmt, 3, rows[i].body);
-        sqlite3_bind_int64(stmt, 4, rows[i].at_ms);
-        if (sqlite3_step(stmt) != SQLITE_DONE) {
-            return meta_fail(m, "store a decision record", err);
-        }
-        sqlite3_reset(stmt);
-    }
-    char sql[128];
-    snprintf(sql, sizeof(sql),
-             "DELETE FROM decisions WHERE n <= (SELECT max(n) FROM decisions) - %d",
-             META_DECISIONS_MAX);
-    return meta_exec(m, sql, "forget old decision records", err);
-}
-
-enum rc meta_decisions_insert(struct meta *m, const struct meta_decision *rows, uint32_t n,
-                              struct err *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    enum rc rc = meta_prepare(m, &stmt,
-                              "INSERT INTO decisions (id, request_id, body, at_ms) "
-                              "VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                              err);
-    rc = rc == RC_OK ? usage_begin(m, err) : rc;
-    if (rc == RC_OK) {
-        rc = decisions_insert(m, stmt, rows, n, err);
-        rc = usage_end(m, stmt, rc, err);
-    }
-    sqlite3_finalize(stmt);
-    return rc;
-}
 
 enum rc meta_decision_find(struct meta *m, struct str id, struct buf *out, struct err *err)
 {

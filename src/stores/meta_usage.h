@@ -1,9 +1,17 @@
-/* meta_usage.h: usage records in the metadata store, one row per request, and sums over them; and
- * decision records, which explain single requests.
+/* meta_usage.h: usage in the metadata store: sums by day, single records, and decision records,
+ * which explain single requests.
  *
- * Rows come from the journal (usage_fold.h) and are never changed. Money is in billionths, times
- * are milliseconds since 1970, UTC. Strings are borrowed: of arguments, and by callbacks for the
- * time of the call. Calls block, as all of meta.h. */
+ *   usage_days    one row for each day, key, user, project, model, upstream and status: kept long
+ *   usage_pages   records as lines, some thousands in one row: kept for weeks, read from the newest
+ *   usage_files   how far each file of the journal was taken in; moves in the same transaction, so
+ *                 that nothing is counted twice
+ *
+ * A row and an index entry for each request cost the gateway's core five times what it costs to
+ * write lines down whole (docs/performance.md), and single records are asked for seldom.
+ *
+ * Records come from the journal (journal_fold.h) and are never changed. Money is in billionths,
+ * times are milliseconds since 1970, UTC. Strings are borrowed: of arguments, and by callbacks for
+ * the time of the call. Calls block, as all of meta.h. */
 #ifndef STORES_META_USAGE_H
 #define STORES_META_USAGE_H
 
@@ -28,9 +36,6 @@ struct meta_usage {
     int64_t prompt_tokens, cached_tokens, output_tokens, images, cost_nano;
     bool estimated; /* the server told no counts */
 };
-
-/* All or none; a record that is there already (its id is) stays as it is. */
-RC meta_usage_insert(struct meta *m, const struct meta_usage *rows, uint32_t n, struct err *err);
 
 enum meta_usage_by { /* a set of these */
                      META_USAGE_BY_DAY = 1 << 0,
@@ -66,11 +71,13 @@ struct meta_usage_sum {
 /* "day", "key", …; i < META_USAGE_BY_N. */
 const char *meta_usage_by_name(uint32_t i);
 
-/* One call per group, ordered by the groups' names. Stops at a failure. */
+/* One call per group, ordered by the groups' names. Stops at a failure. Whole days come from their
+ * sums; parts of days, and sums of one request id, from single records, as long as those are kept.
+ */
 RC meta_usage_sum(struct meta *m, const struct meta_usage_query *q,
                   enum rc (*each)(void *ctx, const struct meta_usage_sum *sum), void *ctx,
                   struct err *err);
-/* Single records, the newest first; `by` means nothing here. */
+/* Single records, the newest first; `by` means nothing here. Reads what was kept of that time. */
 RC meta_usage_each(struct meta *m, const struct meta_usage_query *q,
                    enum rc (*each)(void *ctx, const struct meta_usage *u), void *ctx,
                    struct err *err);
@@ -89,10 +96,35 @@ struct meta_decision {
     int64_t at_ms;
 };
 
-/* All or none. One that is there already stays; past META_DECISIONS_MAX the oldest go. */
-RC meta_decisions_insert(struct meta *m, const struct meta_decision *rows, uint32_t n,
-                         struct err *err);
 /* Appends the newest of that request id, or of that record; RC_NOT_FOUND when there is none. */
 RC meta_decision_find(struct meta *m, struct str id, struct buf *out, struct err *err);
+
+/* ---- writing ---- */
+
+struct usage_sums;
+
+/* What a part of a file of the journal tells. */
+struct meta_usage_part {
+    struct str run;         /* whose file, */
+    uint32_t file;          /* its number, */
+    uint64_t upto;          /* and the byte up to which it has been taken in with this */
+    struct str lines;       /* records: usage_line_body of each, and LF */
+    int64_t from_ms, to_ms; /* the first and the last start among them */
+    uint32_t n_lines;
+    struct usage_sums *sums;           /* of the same records, by all */
+    const struct meta_decision *notes; /* past META_DECISIONS_MAX the oldest in the store go */
+    uint32_t n_notes;
+};
+
+/* All or nothing, in one transaction. */
+RC meta_usage_take(struct meta *m, const struct meta_usage_part *part, struct err *err);
+/* How far a file was taken in; 0 = not at all. */
+RC meta_usage_taken(struct meta *m, struct str run, uint32_t file, uint64_t *upto, struct err *err);
+/* A file is gone; with `file` META_USAGE_FILES_ALL all those of the run. */
+enum { META_USAGE_FILES_ALL = 0 };
+RC meta_usage_forget_file(struct meta *m, struct str run, uint32_t file, struct err *err);
+/* Deletes some of what began before these times: a few pages, days and decisions a call, so that
+ * nobody waits for it. 0 = nothing is too old. */
+RC meta_usage_forget(struct meta *m, int64_t records_ms, int64_t sums_ms, struct err *err);
 
 #endif

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#define MIGRATE_FIELD(column) " || char(9) || " column
+
 static const char *const migrate_steps[] = {
     /* 1: settings and keys */
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;"
@@ -53,6 +55,36 @@ static const char *const migrate_steps[] = {
     "CREATE TABLE decisions (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
     " request_id TEXT NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL) STRICT;"
     "CREATE INDEX decisions_by_request ON decisions (request_id);",
+
+    /* 5: usage by day, single records as lines of thousands (usage_line.h, without checksums), and
+     * how far the journal's files were taken in. */
+    "CREATE TABLE usage_days (day TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL,"
+    " project TEXT NOT NULL, model TEXT NOT NULL, upstream TEXT NOT NULL, status TEXT NOT NULL,"
+    " requests INTEGER NOT NULL, failed INTEGER NOT NULL, estimated INTEGER NOT NULL,"
+    " duration_ms INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,"
+    " cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, images INTEGER NOT NULL,"
+    " cost_nano INTEGER NOT NULL,"
+    " PRIMARY KEY (day, key, user, project, model, upstream, status)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE usage_pages (from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL,"
+    " n INTEGER NOT NULL, lines TEXT NOT NULL) STRICT;"
+    "CREATE INDEX usage_pages_by_time ON usage_pages (to_ms);"
+    "CREATE TABLE usage_files (run TEXT NOT NULL, file INTEGER NOT NULL, upto INTEGER NOT NULL,"
+    " PRIMARY KEY (run, file)) STRICT, WITHOUT ROWID;"
+    "INSERT INTO usage_days SELECT date(started_ms / 1000, 'unixepoch'), key, user, project,"
+    " model, upstream, status, count(*), sum(status <> 'ok'), sum(estimated), sum(duration_ms),"
+    " sum(prompt_tokens), sum(cached_tokens), sum(output_tokens), sum(images), sum(cost_nano)"
+    " FROM usage GROUP BY 1, 2, 3, 4, 5, 6, 7;"
+    "INSERT INTO usage_pages SELECT min(started_ms), max(started_ms), count(*),"
+    " group_concat('d'" MIGRATE_FIELD("id") MIGRATE_FIELD("request_id") MIGRATE_FIELD("route")
+        MIGRATE_FIELD("key") MIGRATE_FIELD("user") MIGRATE_FIELD("project") MIGRATE_FIELD("model")
+            MIGRATE_FIELD("version") MIGRATE_FIELD("upstream") MIGRATE_FIELD("status")
+                MIGRATE_FIELD("http_status") MIGRATE_FIELD("started_ms")
+                    MIGRATE_FIELD("duration_ms") MIGRATE_FIELD("prompt_tokens")
+                        MIGRATE_FIELD("cached_tokens") MIGRATE_FIELD("output_tokens")
+                            MIGRATE_FIELD("images") MIGRATE_FIELD("cost_nano") MIGRATE_FIELD(
+                                "estimated") " || char(10), '')"
+                                             " FROM usage GROUP BY started_ms / 60000;"
+                                             "DROP TABLE usage;",
 };
 
 static enum rc migrate_exec(sqlite3 *db, const char *sql, struct err *err)

@@ -4,8 +4,6 @@
 #include "base/assert.h"
 #include "base/hash.h"
 
-enum { USAGE_SUM_BYTES = 16 };
-
 /* The longest line: checksum and kind, ten texts, nine numbers of 19 digits, LF. */
 _Static_assert(USAGE_SUM_BYTES + 2 + 10 * (USAGE_TEXT_BYTES_MAX + 1) + 9 * 20 + 1 <=
                    USAGE_LINE_BYTES_MAX,
@@ -171,18 +169,10 @@ static void read_note(struct line_fields *f, struct usage_line *l)
     f->ok = f->ok && l->note.len <= META_DECISION_BYTES_MAX;
 }
 
-bool usage_line_read(struct str text, struct usage_line *out)
+bool usage_line_read_body(struct str body, struct usage_line *out)
 {
-    char sum[USAGE_SUM_BYTES];
+    struct line_fields f = {.rest = body, .ok = true};
     *out = (struct usage_line){0};
-    if (text.len < USAGE_SUM_BYTES + 3 || text.ptr[USAGE_SUM_BYTES] != '\t') {
-        return false;
-    }
-    struct line_fields f = {.rest = str_slice(text, USAGE_SUM_BYTES + 1, text.len), .ok = true};
-    line_sum(f.rest, sum);
-    if (memcmp(sum, text.ptr, USAGE_SUM_BYTES) != 0) {
-        return false;
-    }
     struct str kind = field_next(&f);
     if (str_is(kind, "o")) {
         out->kind = USAGE_OPEN;
@@ -196,6 +186,18 @@ bool usage_line_read(struct str text, struct usage_line *out)
         read_note(&f, out);
     }
     return f.ok && f.rest.ptr == NULL && out->row.id.len > 0;
+}
+
+bool usage_line_read(struct str text, struct usage_line *out)
+{
+    char sum[USAGE_SUM_BYTES];
+    *out = (struct usage_line){0};
+    if (text.len < USAGE_SUM_BYTES + 3 || text.ptr[USAGE_SUM_BYTES] != '\t') {
+        return false;
+    }
+    struct str body = usage_line_body(text);
+    line_sum(body, sum);
+    return memcmp(sum, text.ptr, USAGE_SUM_BYTES) == 0 && usage_line_read_body(body, out);
 }
 
 bool usage_line_next(struct str bytes, size_t *at, struct usage_line *out, struct str *text,

@@ -15,6 +15,7 @@
 #include "stores/meta_usage.h"
 
 enum {
+    USAGE_SUM_BYTES = 16,                                 /* of the checksum */
     USAGE_ID_BYTES = 40,                                  /* of a record's id, with its NUL */
     USAGE_LINE_BYTES_MAX = 960,                           /* of `o` and `d`; longer texts are cut */
     USAGE_TEXT_BYTES_MAX = 71,                            /* of one text in them */
@@ -40,6 +41,12 @@ struct usage_line {
 void usage_line_write(struct buf *out, const struct usage_line *line);
 /* Reads one line without its LF; texts are borrowed from it. False when it is torn or none. */
 MUST_CHECK bool usage_line_read(struct str text, struct usage_line *out);
+/* A line without its checksum, as the store keeps it; and such a one read again. */
+static inline struct str usage_line_body(struct str text)
+{
+    return str_slice(text, USAGE_SUM_BYTES + 1, text.len);
+}
+MUST_CHECK bool usage_line_read_body(struct str body, struct usage_line *out);
 /* The next line in the bytes of a journal file from *at on; *at moves behind it. False at the end.
  * Bytes that are no whole line are passed over and counted in *n_torn (may be NULL), runs of NUL
  * are not counted. *text (may be NULL) is the line. */

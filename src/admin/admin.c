@@ -1,5 +1,8 @@
 /* admin.c: see admin.h.
  *
+ *   head ──> who asks? ──> may it? ──> the whole body ──> answered here, or in line for the worker
+ *            └ a token may take a moment: the body is not read meanwhile
+ *
  * A request is freed when its exchange has closed and nothing is under way for it. One request at a
  * time is on the worker: the store's connection belongs to it. */
 #include "admin/admin.h"
@@ -30,11 +33,13 @@ struct admin_request {
     struct admin *admin;
     struct http_exchange *x; /* NULL once closed */
     struct admin_call call;
-    struct principal who; /* texts in the call's arena, roles in what is held */
-    void *held;
+    struct admin_caller caller;
+    struct principal who; /* texts in the call's arena, roles in what the caller holds */
     struct buf body;
     struct list_node node;
-    bool working; /* in line, on the worker, or being reloaded */
+    bool known;      /* who asks may ask this */
+    bool body_there; /* the whole of it */
+    bool working;    /* in line, on the worker, or being reloaded */
     bool answered;
     char source[ADDR_TEXT_BYTES];
 };
@@ -54,8 +59,8 @@ static void admin_release(struct admin_request *r)
     if (r->x != NULL || r->working) {
         return;
     }
-    if (r->held != NULL) {
-        a->conf.put(a->conf.ctx, r->held);
+    if (r->caller.held != NULL) {
+        a->conf.put(a->conf.ctx, r->caller.held);
     }
     admin_call_deinit(&r->call);
     buf_deinit(&r->body);
@@ -163,45 +168,6 @@ static void admin_next(struct admin *a)
     }
 }
 
-/* ---- bodies ---- */
-
-static void admin_on_body(void *ctx, struct str bytes)
-{
-    struct admin_request *r = ctx;
-    buf_add_str(&r->body, bytes);
-}
-
-static void admin_on_body_end(void *ctx, enum rc rc)
-{
-    struct admin_request *r = ctx;
-    struct admin *a = r->admin;
-    struct err err = {0};
-    if (rc == RC_TOO_LARGE) {
-        err_set(&err, rc, "The request body is larger than %d bytes.", ADMIN_BODY_BYTES_MAX);
-    } else if (rc != RC_OK || !buf_ok(&r->body)) {
-        err_set(&err, RC_INVALID, "The request body did not arrive whole.");
-    } else if (a->n_waiting >= ADMIN_WAITING_MAX) {
-        err_set(&err, RC_OVERLOADED, "Too many administrative requests are in line.");
-    }
-    if (err.code != RC_OK) {
-        admin_fail(r, &err);
-        return;
-    }
-    r->call.text = buf_str(&r->body);
-    r->working = true;
-    a->n_waiting++;
-    list_push_back(&a->waiting, &r->node);
-    admin_next(a);
-}
-
-static void admin_on_close(void *ctx, enum rc rc)
-{
-    struct admin_request *r = ctx;
-    UNUSED(rc);
-    r->x = NULL;
-    admin_release(r);
-}
-
 /* ---- who may ---- */
 
 /* Things of the whole installation, which one project's or organisation's people have no part in.
@@ -305,56 +271,131 @@ static bool admin_copy(struct admin_request *r, const struct principal *who,
     return true;
 }
 
-/* Takes *held over. */
-static void admin_start(struct admin *a, struct http_exchange *x, const struct policy_match *match,
-                        const struct principal *who, void *held)
+/* Known and there as a whole: it is answered here, or stands in line for the worker. */
+static void admin_go(struct admin_request *r)
 {
-    static const struct http_exchange_events events = {
-        .on_body = admin_on_body, .on_body_end = admin_on_body_end, .on_close = admin_on_close};
+    struct admin *a = r->admin;
+    struct err err = {0};
+    if (!r->known || !r->body_there || r->answered) {
+        return;
+    }
+    if (admin_handle_here(a, r->x, r->call.match.id)) {
+        r->answered = true;
+        return;
+    }
+    if (a->n_waiting >= ADMIN_WAITING_MAX) {
+        err_set(&err, RC_OVERLOADED, "Too many administrative requests are in line.");
+        admin_fail(r, &err);
+        return;
+    }
+    r->call.text = buf_str(&r->body);
+    r->working = true;
+    a->n_waiting++;
+    list_push_back(&a->waiting, &r->node);
+    admin_next(a);
+}
+
+static void admin_on_body(void *ctx, struct str bytes)
+{
+    struct admin_request *r = ctx;
+    buf_add_str(&r->body, bytes);
+}
+
+static void admin_on_body_end(void *ctx, enum rc rc)
+{
+    struct admin_request *r = ctx;
+    struct err err = {0};
+    if (rc == RC_TOO_LARGE) {
+        err_set(&err, rc, "The request body is larger than %d bytes.", ADMIN_BODY_BYTES_MAX);
+    } else if (rc != RC_OK || !buf_ok(&r->body)) {
+        err_set(&err, RC_INVALID, "The request body did not arrive whole.");
+    }
+    if (err.code != RC_OK) {
+        admin_fail(r, &err);
+        return;
+    }
+    r->body_there = true;
+    admin_go(r);
+}
+
+static void admin_on_close(void *ctx, enum rc rc)
+{
+    struct admin_request *r = ctx;
+    UNUSED(rc);
+    r->x = NULL;
+    r->admin->conf.abandon(&r->caller);
+    admin_release(r);
+}
+
+/* It is known who asks: whether that one may, and what the worker is to read. */
+static enum rc admin_know(struct admin_request *r, struct err *err)
+{
+    const struct principal *who = &r->caller.who;
+    enum rc rc = admin_permit(policy_row(r->call.match.id), who, err);
+    if (rc == RC_OK && !admin_copy(r, who, http_exchange_head(r->x))) {
+        rc = err_set(err, RC_TOO_LARGE, "The request is too large.");
+    }
+    r->call.actor = r->who.id;
+    r->known = rc == RC_OK;
+    return rc;
+}
+
+static void admin_on_caller(struct admin_caller *c, const struct err *why)
+{
+    struct admin_request *r = CONTAINER_OF(c, struct admin_request, caller);
+    struct err err = *why;
+    if (err.code == RC_OK) {
+        (void)!admin_know(r, &err);
+    }
+    if (err.code != RC_OK) {
+        admin_fail(r, &err);
+        return;
+    }
+    http_exchange_body_resume(r->x);
+    admin_go(r);
+}
+
+static struct admin_request *admin_request_create(struct admin *a, struct http_exchange *x,
+                                                  const struct policy_match *match)
+{
     struct admin_request *r = mem_zalloc(sizeof(*r));
     a->n_open++;
     r->admin = a;
     r->x = x;
-    r->held = held;
+    r->caller.done = admin_on_caller;
     buf_init(&r->body, ADMIN_BODY_BYTES_MAX);
     admin_call_init(&r->call);
-    r->call.match = *match;
-    bool room = admin_copy(r, who, http_exchange_head(x));
     addr_format_host(http_exchange_peer(x), r->source);
+    r->call.match = *match;
     r->call.store = a->conf.store;
     r->call.who = &r->who;
-    r->call.actor = r->who.id;
     r->call.source = str_from(r->source);
     r->call.now_ms = (int64_t)(clock_wall_ns(loop_clock(a->loop)) / 1000000u);
-    http_exchange_accept(x, HTTP_BODY_COLLECT, ADMIN_BODY_BYTES_MAX, &events, r);
-    if (!room) {
-        struct err err = {0};
-        err_set(&err, RC_TOO_LARGE, "The request is too large.");
-        admin_fail(r, &err);
-    }
+    return r;
 }
 
 static void admin_route(struct admin *a, struct http_exchange *x, const struct policy_match *match)
 {
-    const struct policy_row *row = policy_row(match->id);
-    struct principal who = {0};
+    static const struct http_exchange_events events = {
+        .on_body = admin_on_body, .on_body_end = admin_on_body_end, .on_close = admin_on_close};
     struct err err = {0};
-    void *held = NULL;
+    bool later = false;
     if (match->id == POLICY_ROUTE_METRICS && a->conf.metrics_open && addr_is_local(&a->bound)) {
         admin_metrics(x);
         return;
     }
-    enum rc rc = a->conf.authenticate(a->conf.ctx, x, &who, &held, &err);
-    rc = rc == RC_OK ? admin_permit(row, &who, &err) : rc;
-    if (rc == RC_OK && !admin_handle_here(a, x, match->id)) {
-        admin_start(a, x, match, &who, held);
-        return;
-    }
+    struct admin_request *r = admin_request_create(a, x, match);
+    enum rc rc = a->conf.authenticate(a->conf.ctx, x, &r->caller, &later, &err);
+    rc = rc == RC_OK && !later ? admin_know(r, &err) : rc;
     if (rc != RC_OK) {
         a->conf.reply_error(x, &err, NULL);
+        r->x = NULL;
+        admin_release(r);
+        return;
     }
-    if (held != NULL) {
-        a->conf.put(a->conf.ctx, held);
+    http_exchange_accept(x, HTTP_BODY_STREAM, ADMIN_BODY_BYTES_MAX, &events, r);
+    if (later) {
+        http_exchange_body_pause(x);
     }
 }
 

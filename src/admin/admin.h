@@ -4,6 +4,7 @@
 #define ADMIN_ADMIN_H
 
 #include "admin/call.h"
+#include "auth/jwt_verifier.h"
 #include "net/addr.h"
 #include "net/http_server.h"
 
@@ -12,15 +13,29 @@ enum { ADMIN_WAITING_MAX = 64 }; /* requests in line for the stores; more get 50
 /* How a reload went; on the loop. */
 typedef void (*admin_reloaded)(void *ctx, const struct err *err);
 
+/* Who asks, found out at once or a little later; lives in the request. */
+struct admin_caller {
+    struct principal who; /* its texts are good until `done` returns, or as long as `held` */
+    void *held;           /* keeps its roles, until it is given to put; NULL = nothing */
+    /* When it was not known at once: once, on the loop; err->code says whether it is known now. */
+    void (*done)(struct admin_caller *c, const struct err *err);
+    /* private: of who authenticates */
+    void *authenticator;
+    struct addr peer;
+    struct jwt_wait wait;
+};
+
 struct admin_conf {
     struct addr listen;
     bool metrics_open; /* where only this machine can reach it, /metrics needs no key */
     const struct admin_store *store; /* borrowed until the loop is destroyed */
     struct tls_keep *tls;            /* NULL = plain; must outlive the listener */
     bool (*is_ready)(void *ctx);
-    /* Who asks. *held keeps what *who borrows until it is given to put. */
-    enum rc (*authenticate)(void *ctx, struct http_exchange *x, struct principal *who, void **held,
-                            struct err *err);
+    /* Who asks. RC_OK: known, or *later is set and caller->done follows. Else refused. */
+    enum rc (*authenticate)(void *ctx, struct http_exchange *x, struct admin_caller *caller,
+                            bool *later, struct err *err);
+    /* done is not to come any more; fine when it has come or is not to. */
+    void (*abandon)(struct admin_caller *caller);
     void (*put)(void *ctx, void *held);
     /* Answers with an error in the API's shape; `allow` is NULL or the methods that there are. */
     void (*reply_error)(struct http_exchange *x, const struct err *err, const char *allow);

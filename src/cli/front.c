@@ -367,14 +367,11 @@ static bool front_is_ready(void *ctx)
     return f->gateway != NULL && gateway_is_ready(f->gateway);
 }
 
-static enum rc front_authenticate(void *ctx, struct http_exchange *x, struct principal *who,
-                                  void **held, struct err *err)
+static enum rc front_authenticate(void *ctx, struct http_exchange *x, struct admin_caller *caller,
+                                  bool *later, struct err *err)
 {
     const struct front *f = ctx;
-    struct cat *cat = NULL;
-    enum rc rc = gateway_authenticate(f->gateway, x, who, &cat, err);
-    *held = cat;
-    return rc;
+    return gateway_authenticate(f->gateway, x, caller, later, err);
 }
 
 static void front_put(void *ctx, void *held)
@@ -483,6 +480,7 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
                                .store = &f->admin_store,
                                .is_ready = front_is_ready,
                                .authenticate = front_authenticate,
+                               .abandon = gateway_authenticate_end,
                                .put = front_put,
                                .reply_error = gateway_reply_error,
                                .write_status = front_write_status,

@@ -2,6 +2,7 @@
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
+#include "admin/admin.h"
 #include "gateway/catalog.h"
 #include "net/http_server.h"
 
@@ -54,10 +55,12 @@ void gateway_destroy(struct gateway *g);
  * that there are. */
 void gateway_reply_error(struct http_exchange *x, const struct err *err, const char *allow);
 
-/* Who asks, for the admin listener: the API's keys and its lock-out. *who borrows from *held, which
- * cat_put lets go of. */
-RC gateway_authenticate(struct gateway *g, struct http_exchange *x, struct principal *who,
-                        struct cat **held, struct err *err);
+/* Who asks, for the admin listener: the API's keys, tokens and lock-out. What the caller holds is a
+ * struct cat, which cat_put lets go of. RC_OK with *later: caller->done follows, unless
+ * gateway_authenticate_end comes first. */
+RC gateway_authenticate(struct gateway *g, struct http_exchange *x, struct admin_caller *caller,
+                        bool *later, struct err *err);
+void gateway_authenticate_end(struct admin_caller *caller);
 /* Members of an object that says how the gateway and the servers behind it are. */
 void gateway_write_status(struct gateway *g, struct json_writer *w);
 

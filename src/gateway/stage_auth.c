@@ -87,41 +87,14 @@ static bool auth_copy(struct gw_request *r, const struct principal *who)
     return true;
 }
 
-/* One organisation, whoever names it: the token, the project, the user. False: they differ. */
-static bool auth_organisation(struct gw_request *r)
-{
-    const struct str named[] = {r->project != NULL ? r->project->organisation : STR_NULL,
-                                r->user != NULL ? r->user->organisation : STR_NULL};
-    for (size_t i = 0; i < ARRAY_LEN(named); i++) {
-        if (r->who.organisation.len == 0) {
-            r->who.organisation = named[i];
-        }
-        if (named[i].len > 0 && !str_eq(named[i], r->who.organisation)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static enum gw_result auth_take_token(struct gw_request *r, const struct principal *who)
 {
     if (!auth_copy(r, who)) {
         err_set(&r->err, RC_NOMEM, "Out of memory for a token.");
         return GW_FAIL;
     }
-    r->project = map_get(&r->cat->projects, r->who.project);
-    r->user = map_get(&r->cat->users, r->who.user);
-    if (r->who.project.len > 0 && r->project == NULL) {
-        err_set(&r->err, RC_FORBIDDEN, "There is no project `%.*s`, which your token names.",
-                STR(r->who.project));
-        return GW_FAIL;
-    }
-    if (!auth_organisation(r)) {
-        err_set(&r->err, RC_FORBIDDEN, "Your token's project and user are of other organisations.");
-        return GW_FAIL;
-    }
-    cat_grant(r->cat, &r->who);
-    return auth_allow(r);
+    bool ok = gw_take_token(r->cat, &r->who, &r->project, &r->user, &r->err) == RC_OK;
+    return ok ? auth_allow(r) : GW_FAIL;
 }
 
 static enum gw_result auth_token_refused(struct gw_request *r, enum jwt_refusal why)

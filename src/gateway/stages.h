@@ -179,6 +179,12 @@ RC stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err
 /* Gives back what such a buffer holds. */
 void stages_unhold(struct gw_request *r, struct buf *b);
 
+/* authenticate.c: whom a proved token speaks for, by the catalogue: project, user, one organisation
+ * of them all, rights. *who's names are the token's; *project and *user are NULL where it has none.
+ */
+RC gw_take_token(const struct cat *cat, struct principal *who, const struct cat_project **project,
+                 const struct cat_user **user, struct err *err);
+
 enum gw_result stage_auth(struct gw_request *r);
 /* The request is over: nothing waits for its token any more. */
 void stage_auth_abandon(struct gw_request *r);

@@ -114,6 +114,26 @@ def test_keys_go_on_working_and_large_bodies_come_through(issuer):
         issuer.client(sub="large").completions.create(model=MODEL, prompt="x " * 300000, max_tokens=1)
 
 
+def test_tokens_at_the_admin_port(issuer):
+    """The roles of the claims decide there as on the API's port; what is of the whole installation is for nobody
+    who belongs to a project."""
+    def ask_admin(method, path, body=None, **claims):
+        return issuer.server.request(method, path, body, [f"Authorization: Bearer {issuer.token(**claims)}"], key=False,
+                                     admin=True)
+    owner = {"sub": "olga", "roles": ["owner"]}
+    assert ask_admin("GET", "/admin/v1/keys", sub="dev").status == 403
+    assert ask_admin("GET", "/metrics", sub="dev").status == 403
+    assert ask_admin("GET", "/metrics", **owner).status == 200
+    assert ask_admin("GET", "/metrics", sub="vera", roles=["viewer"]).status == 200
+    assert ask_admin("GET", "/metrics", **owner, bud={"project": "small"}).status == 403
+    assert ask_admin("GET", "/metrics", **owner, exp=1000).status == 401
+    assert ask_admin("GET", "/admin/v1/keys", **owner, bud={"project": "nowhere"}).status == 403
+    made = ask_admin("POST", "/admin/v1/keys", {"name": "by a token"}, **owner)
+    assert made.status == 201
+    acts = ask_admin("GET", "/admin/v1/audit?limit=1", **owner).json()["data"]
+    assert acts[0]["what"] == "key.create" and acts[0]["who"].startswith("jwt_")
+
+
 def test_limits_of_user_and_project_hold(issuer):
     client = issuer.client(sub="ada")
     ask(client)

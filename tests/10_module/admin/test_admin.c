@@ -4,6 +4,9 @@
 
 #include "10_module/ask.h"
 
+#include <stdatomic.h>
+#include <unistd.h>
+
 #include "admin/admin.h"
 #include "auth/key.h"
 #include "base/thread.h"
@@ -24,7 +27,10 @@ struct fixture {
     struct admin *admin;
     struct addr addr;
     struct thread thread;
-    int n_held; /* the loop's */
+    int n_held;                  /* the loop's */
+    struct admin_caller *caller; /* who is being found out */
+    char token[32];
+    atomic_int n_abandoned;
 };
 
 static enum rc check_catalogue(void *ctx, struct meta *m, struct err *err)
@@ -45,24 +51,65 @@ static bool is_ready(void *ctx)
     return true;
 }
 
-/* The bearer's token is the role. */
-static enum rc authenticate(void *ctx, struct http_exchange *x, struct principal *who, void **held,
+/* Who it is, once it is known. */
+static enum rc authenticate_now(struct fixture *f, struct admin_caller *c, struct str token,
+                                struct err *err)
+{
+    bool owner = str_is(token, "owner");
+    if (!owner && !str_is(token, "viewer")) {
+        return err_set(err, RC_UNAUTHENTICATED, "who?");
+    }
+    token = owner ? STR_LIT("owner") : STR_LIT("viewer");
+    c->who = (struct principal){.kind = PRINCIPAL_KEY,
+                                .id = token,
+                                .roles = token,
+                                .grants = {.roles = {&f->sets[owner ? 0 : 1]}, .n_roles = 1}};
+    c->held = f;
+    f->n_held++;
+    return RC_OK;
+}
+
+static void authenticate_later(void *ctx)
+{
+    struct fixture *f = ctx;
+    struct admin_caller *c = f->caller;
+    struct err err = {0};
+    if (c == NULL) {
+        return; /* it went while it waited */
+    }
+    f->caller = NULL;
+    (void)!authenticate_now(f, c, str_from(f->token), &err);
+    c->done(c, &err);
+}
+
+/* The bearer's token is the role; "later-…" is known a moment later, "never" not at all. */
+static enum rc authenticate(void *ctx, struct http_exchange *x, struct admin_caller *c, bool *later,
                             struct err *err)
 {
     struct fixture *f = ctx;
     struct str token =
         key_from_bearer(http_head_value(http_exchange_head(x), STR_LIT("authorization")));
-    bool owner = str_is(token, "owner");
-    if (!owner && !str_is(token, "viewer")) {
-        return err_set(err, RC_UNAUTHENTICATED, "who?");
+    bool waits = str_starts(token, STR_LIT("later-"));
+    *later = waits || str_is(token, "never");
+    if (!*later) {
+        return authenticate_now(f, c, token, err);
     }
-    *who = (struct principal){.kind = PRINCIPAL_KEY,
-                              .id = token,
-                              .roles = token,
-                              .grants = {.roles = {&f->sets[owner ? 0 : 1]}, .n_roles = 1}};
-    *held = f;
-    f->n_held++;
+    f->caller = c;
+    c->authenticator = f;
+    if (waits) {
+        assert_true(str_copy(f->token, sizeof(f->token), str_slice(token, 6, token.len)));
+        assert_int_equal(loop_post(f->loop, authenticate_later, f), RC_OK);
+    }
     return RC_OK;
+}
+
+static void abandon(struct admin_caller *c)
+{
+    struct fixture *f = c->authenticator;
+    if (f != NULL && f->caller == c) {
+        f->caller = NULL;
+        atomic_fetch_add(&f->n_abandoned, 1);
+    }
 }
 
 static void put(void *ctx, void *held)
@@ -156,6 +203,7 @@ static int fixture_make(void **state)
     struct admin_conf conf = {.store = &f->store,
                               .is_ready = is_ready,
                               .authenticate = authenticate,
+                              .abandon = abandon,
                               .put = put,
                               .reply_error = reply_error,
                               .write_status = write_status,
@@ -220,6 +268,31 @@ static void who_may_is_settled_before_anything_is_read(void **state)
     assert_int_equal(status_of(f, "POST /admin/v1/drain", "owner", ""), 202);
 }
 
+static void who_asks_may_be_known_later(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(status_of(f, "POST /admin/v1/keys", "later-owner", "{}"), 201);
+    assert_int_equal(status_of(f, "POST /admin/v1/keys", "later-viewer", "{}"), 403);
+    assert_int_equal(status_of(f, "POST /admin/v1/keys", "later-nobody", "{}"), 401);
+    assert_int_equal(status_of(f, "GET /admin/v1/keys", "later-viewer", ""), 200);
+    assert_int_equal(status_of(f, "GET /metrics", "later-viewer", ""), 200);
+    assert_int_equal(status_of(f, "GET /metrics", "later-nobody", ""), 401);
+    assert_int_equal(status_of(f, "GET /admin/v1/openapi.json", "later-viewer", ""), 200);
+}
+
+/* The client goes while it is being found out who it is: nobody is told any more. */
+static void a_caller_may_go_before_it_is_known(void **state)
+{
+    struct fixture *f = *state;
+    int fd = ask_send(&f->addr, "GET /metrics", "authorization: Bearer never\r\n", STR_LIT(""));
+    close(fd);
+    for (int i = 0; atomic_load(&f->n_abandoned) < 1; i++) {
+        assert_true(i < 20000);
+        usleep(1000);
+    }
+    assert_int_equal(status_of(f, "GET /metrics", "owner", ""), 200);
+}
+
 struct caller {
     struct fixture *f;
     int number, n_made;
@@ -280,6 +353,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FIXTURE(who_may_is_settled_before_anything_is_read),
+        WITH_FIXTURE(who_asks_may_be_known_later),
+        WITH_FIXTURE(a_caller_may_go_before_it_is_known),
         WITH_FIXTURE(many_callers_stand_in_line),
         WITH_FIXTURE(it_ends_with_requests_in_line),
     };

@@ -6,10 +6,7 @@
  * n_holds counts these; the last to leave frees it. A hang-up cancels the job. */
 #include "server/embed_intake.h"
 
-#include <stdio.h>
-
 #include "base/assert.h"
-#include "base/crypto.h"
 #include "base/mem.h"
 #include "server/embed_tokens.h"
 #include "server/request.h"
@@ -18,7 +15,6 @@ enum {
     EMBED_ARENA_BYTES_MAX = 768 << 20, /* parsed body and tokens of a request */
     EMBED_REPLY_BYTES_MAX = 48 << 20,  /* below what a connection takes */
     EMBED_HERE_FLOATS_MAX = 1 << 13,   /* a longer reply is written by a worker */
-    EMBED_SLOW_BYTES = 1 << 20,        /* a body over this counts as slow work */
 };
 
 struct embed_request {
@@ -30,9 +26,9 @@ struct embed_request {
     bool answered;
     struct api_link link;
     uint64_t arrived_ns; /* monotonic */
-    char id[48];
+    char id[SERVER_ID_BYTES];
     struct arena arena;
-    struct buf body;
+    struct body body;
     union {
         struct api_embed_request embed;
         struct api_rerank_request rerank;
@@ -48,12 +44,6 @@ struct embed_request {
 
 /* ---- life ---- */
 
-static void embed_request_release_body(struct embed_request *r)
-{
-    r->server->bodies_bytes -= r->body.len;
-    buf_deinit(&r->body);
-}
-
 static void embed_request_put(struct embed_request *r)
 {
     ASSERT(r->n_holds > 0);
@@ -62,7 +52,7 @@ static void embed_request_put(struct embed_request *r)
     }
     struct server *s = r->server;
     embed_job_destroy(r->job);
-    embed_request_release_body(r);
+    body_release(&r->body);
     buf_deinit(&r->reply);
     arena_deinit(&r->arena);
     mem_free(r);
@@ -217,7 +207,7 @@ static enum rc embed_check_budget(const struct embed_request *r, struct err *err
 
 static enum rc embed_parse(struct embed_request *r, struct err *err)
 {
-    struct str body = buf_str(&r->body);
+    struct str body = buf_str(&r->body.bytes);
     bool vectors = r->kind == EMBED_VECTORS;
     enum rc rc = vectors ? api_embed_parse(body, &r->arena, &r->embed, err)
                          : api_rerank_parse(body, &r->arena, &r->rerank, err);
@@ -265,7 +255,7 @@ static void embed_work_done(void *ctx, enum rc rc)
             r->submitted = true;
             step_ring(s->step);
             if (r->kind == EMBED_VECTORS) { /* documents may be shown in the answer */
-                embed_request_release_body(r);
+                body_release(&r->body);
                 arena_deinit(&r->arena);
             }
         }
@@ -281,41 +271,24 @@ static void embed_work_done(void *ctx, enum rc rc)
 static void embed_on_body(void *ctx, struct str bytes)
 {
     struct embed_request *r = ctx;
-    if (r->answered) {
-        return;
-    }
-    size_t before = r->body.len;
-    buf_add_str(&r->body, bytes);
-    r->server->bodies_bytes += r->body.len - before;
-    if (r->server->bodies_bytes > r->server->conf.bodies_bytes_max) {
-        struct err err;
-        err_set(&err, RC_OVERLOADED, "Too many large requests are in work.");
+    struct err err = {0};
+    if (!r->answered && body_add(&r->body, bytes, &err) != RC_OK) {
         embed_fail(r, &err);
-        embed_request_release_body(r);
+        body_release(&r->body);
     }
 }
 
 static void embed_on_body_end(void *ctx, enum rc rc)
 {
     struct embed_request *r = ctx;
+    const struct loop_job job = {.run = embed_work, .done = embed_work_done, .ctx = r};
     struct err err = {0};
     if (r->answered) {
         return;
     }
-    if (rc == RC_TOO_LARGE || (rc == RC_OK && !buf_ok(&r->body))) {
-        rc = err_set(&err, RC_TOO_LARGE, "The request body is larger than %d bytes.",
-                     SERVER_BODY_BYTES_MAX);
-    } else if (rc != RC_OK) {
-        rc = err_set(&err, rc, "The request body did not arrive whole.");
+    if (body_work(&r->body, rc, &job, &err) == RC_OK) {
+        r->n_holds++;
     } else {
-        struct loop_job job = {.run = embed_work,
-                               .done = embed_work_done,
-                               .ctx = r,
-                               .slow = r->body.len > EMBED_SLOW_BYTES};
-        rc = loop_work_start(NULL, r->server->loop, &job, &err);
-        r->n_holds += rc == RC_OK ? 1 : 0;
-    }
-    if (rc != RC_OK) {
         embed_fail(r, &err);
     }
 }
@@ -332,15 +305,6 @@ static void embed_on_close(void *ctx, enum rc rc)
     embed_request_put(r);
 }
 
-static void embed_make_id(struct embed_request *r)
-{
-    unsigned char random[12];
-    char hex[2 * sizeof(random) + 1];
-    crypto_random(random, sizeof(random));
-    crypto_hex(random, sizeof(random), hex);
-    (void)snprintf(r->id, sizeof(r->id), "rerank-%s", hex);
-}
-
 void embed_intake(struct server *s, struct http_exchange *x, enum embed_kind kind)
 {
     static const struct http_exchange_events events = {
@@ -349,8 +313,7 @@ void embed_intake(struct server *s, struct http_exchange *x, enum embed_kind kin
         .on_close = embed_on_close,
     };
     struct err err = {0};
-    if (s->n_requests >= s->conf.requests_max) {
-        err_set(&err, RC_OVERLOADED, "Too many requests are in work.");
+    if (body_admit(s, &err) != RC_OK) {
         reply_send_error(x, &err);
         return;
     }
@@ -366,9 +329,9 @@ void embed_intake(struct server *s, struct http_exchange *x, enum embed_kind kin
     r->n_holds = 1; /* the exchange's */
     s->n_requests++;
     arena_init(&r->arena, EMBED_ARENA_BYTES_MAX);
-    buf_init(&r->body, SERVER_BODY_BYTES_MAX);
+    body_init(&r->body, s);
     buf_init(&r->reply, EMBED_REPLY_BYTES_MAX);
-    embed_make_id(r);
+    server_make_id("rerank", r->id);
     r->arrived_ns = clock_mono_ns(loop_clock(s->loop));
     if (server_read_link(x, &r->link, &err) != RC_OK) {
         reply_send_error(x, &err);

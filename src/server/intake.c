@@ -4,8 +4,6 @@
  *
  * The head alone decides the route; the body is collected on the loop, and parsed, rendered and
  * tokenized on a worker, since a long one may take many milliseconds. */
-#include <stdio.h>
-
 #include "api/fail.h"
 #include "base/assert.h"
 #include "base/clock.h"
@@ -17,7 +15,6 @@
 enum {
     INTAKE_ARENA_BYTES_MAX = 768 << 20, /* parsed body, rendered text and tokens of a request */
     INTAKE_NEWS_BYTES_MAX = 64 << 20,
-    INTAKE_SLOW_BYTES = 1 << 20, /* a body over this counts as slow work */
 };
 
 /* What the API lets through, the sampler and the matcher take: they assert it. */
@@ -31,8 +28,7 @@ _Static_assert((int)API_TOP_LOGPROBS_MAX <= (int)SAMPLE_TOP_LOGPROBS_MAX,
 /* The parsed request is of no more use. May be called twice. */
 static void request_release_input(struct request *r)
 {
-    r->server->bodies_bytes -= r->body.len;
-    buf_deinit(&r->body);
+    body_release(&r->body);
     arena_deinit(&r->arena);
     r->prompts = NULL;
 }
@@ -64,15 +60,6 @@ void request_cancel_jobs(struct request *r)
             step_cancel(r->server->step, r->choices[i].job);
         }
     }
-}
-
-static void intake_make_id(struct request *r)
-{
-    unsigned char random[12];
-    char hex[2 * sizeof(random) + 1];
-    crypto_random(random, sizeof(random));
-    crypto_hex(random, sizeof(random), hex);
-    snprintf(r->id, sizeof(r->id), "%s-%s", r->kind == API_KIND_CHAT ? "chatcmpl" : "cmpl", hex);
 }
 
 /* ---- jobs ---- */
@@ -298,7 +285,7 @@ static enum rc intake_encode_complete(struct request *r, struct err *err)
 static enum rc intake_parse(struct request *r, struct err *err)
 {
     enum rc rc;
-    struct str body = buf_str(&r->body);
+    struct str body = buf_str(&r->body.bytes);
     if (r->kind == API_KIND_CHAT) {
         rc = api_chat_parse(body, &r->arena, &r->chat, err);
         r->gen = &r->chat.gen;
@@ -370,15 +357,8 @@ static void intake_work_done(void *ctx, enum rc rc)
 static void intake_on_body(void *ctx, struct str bytes)
 {
     struct request *r = ctx;
-    if (r->failed) {
-        return;
-    }
-    size_t before = r->body.len;
-    buf_add_str(&r->body, bytes);
-    r->server->bodies_bytes += r->body.len - before;
-    if (r->server->bodies_bytes > r->server->conf.bodies_bytes_max) {
-        struct err err;
-        err_set(&err, RC_OVERLOADED, "Too many large requests are in work.");
+    struct err err = {0};
+    if (!r->failed && body_add(&r->body, bytes, &err) != RC_OK) {
         reply_fail(r, &err);
         request_release_input(r);
     }
@@ -387,24 +367,14 @@ static void intake_on_body(void *ctx, struct str bytes)
 static void intake_on_body_end(void *ctx, enum rc rc)
 {
     struct request *r = ctx;
+    const struct loop_job job = {.run = intake_work, .done = intake_work_done, .ctx = r};
     struct err err = {0};
     if (r->failed) {
         return;
     }
-    if (rc == RC_TOO_LARGE || (rc == RC_OK && !buf_ok(&r->body))) {
-        rc = err_set(&err, RC_TOO_LARGE, "The request body is larger than %d bytes.",
-                     SERVER_BODY_BYTES_MAX);
-    } else if (rc != RC_OK) {
-        rc = err_set(&err, rc, "The request body did not arrive whole.");
+    if (body_work(&r->body, rc, &job, &err) == RC_OK) {
+        r->n_holds++;
     } else {
-        struct loop_job job = {.run = intake_work,
-                               .done = intake_work_done,
-                               .ctx = r,
-                               .slow = r->body.len > INTAKE_SLOW_BYTES};
-        rc = loop_work_start(NULL, r->server->loop, &job, &err);
-        r->n_holds += rc == RC_OK ? 1 : 0;
-    }
-    if (rc != RC_OK) {
         reply_fail(r, &err);
     }
 }
@@ -433,8 +403,7 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
         .on_close = intake_on_close,
     };
     struct err err = {0};
-    if (s->n_requests >= s->conf.requests_max) {
-        err_set(&err, RC_BUSY, "The server is busy: too many requests are in work.");
+    if (body_admit(s, &err) != RC_OK) {
         reply_send_error(x, &err);
         return;
     }
@@ -453,8 +422,8 @@ void intake_generate(struct server *s, struct http_exchange *x, enum api_kind ki
     r->arrived_ns = clock_mono_ns(loop_clock(s->loop));
     arena_init(&r->arena, INTAKE_ARENA_BYTES_MAX);
     arena_init(&r->news, INTAKE_NEWS_BYTES_MAX);
-    buf_init(&r->body, SERVER_BODY_BYTES_MAX);
-    intake_make_id(r);
+    body_init(&r->body, s);
+    server_make_id(kind == API_KIND_CHAT ? "chatcmpl" : "cmpl", r->id);
     if (server_read_link(x, &r->link, &err) != RC_OK) {
         reply_send_error(x, &err);
         r->x = NULL;

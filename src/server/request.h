@@ -12,6 +12,7 @@
 #include "api/link.h"
 #include "api/stream.h"
 #include "net/http_server.h"
+#include "server/body.h"
 #include "server/server_private.h"
 
 /* One answer of the request: choice `index`, made by one job. */
@@ -38,12 +39,12 @@ struct request {
     enum api_kind kind;
     bool stream, begun, failed;
     struct api_link link;
-    char id[48];
+    char id[SERVER_ID_BYTES];
     int64_t created_s;
     uint64_t arrived_ns; /* monotonic */
     struct arena arena;  /* the parsed request, prompts; with echo until the end, see below */
     struct arena news;   /* one event's parts; reset after each */
-    struct buf body;     /* the request's bytes; goes back with the arena */
+    struct body body;    /* goes back with the arena */
     union {
         struct api_chat_request chat;
         struct api_complete_request complete;

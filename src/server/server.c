@@ -12,6 +12,7 @@
 #include "api/models.h"
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "device/device.h"
@@ -19,6 +20,15 @@
 #include "obs/metric.h"
 #include "server/embed_intake.h"
 #include "server/request.h"
+
+void server_make_id(const char *prefix, char out[SERVER_ID_BYTES])
+{
+    unsigned char random[12];
+    char hex[2 * sizeof(random) + 1];
+    crypto_random(random, sizeof(random));
+    crypto_hex(random, sizeof(random), hex);
+    snprintf(out, SERVER_ID_BYTES, "%s-%s", prefix, hex);
+}
 
 struct served_model *server_find_model(struct server *s, struct str id)
 {

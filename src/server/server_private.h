@@ -46,6 +46,10 @@ RC server_read_link(struct http_exchange *x, struct api_link *link, struct err *
 /* Monotonic, of a request that arrived then; 0 = none. */
 uint64_t server_deadline_ns(const struct api_link *link, uint64_t arrived_ns);
 
+/* "chatcmpl-" and a number that is not told again. */
+enum { SERVER_ID_BYTES = 48 };
+void server_make_id(const char *prefix, char out[SERVER_ID_BYTES]);
+
 /* NULL when no loaded model has that id. */
 struct served_model *server_find_model(struct server *s, struct str id);
 

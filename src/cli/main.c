@@ -101,6 +101,7 @@ static int main_run(const struct command *c, int argc, char **argv)
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit on sizes is an error of its write */
     if (argc < 2) {
         main_list(stderr);
         return EXIT_USAGE;

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import tempfile
@@ -296,11 +297,11 @@ def test_several_starting_together_make_one_key(tmp_path):
 # ---- starts that must fail, with words ----
 
 
-def refused_start(tmp_path, *words):
+def refused_start(tmp_path, *words, **how):
     start = time.monotonic()
     run = subprocess.run([BUD, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", *words],
                          capture_output=True, text=True, env=dict(os.environ, BUD_HOME=str(tmp_path / "home")),
-                         timeout=30, stdin=subprocess.DEVNULL)
+                         timeout=30, stdin=subprocess.DEVNULL, **how)
     assert run.returncode == 1, run
     assert time.monotonic() - start < 10
     assert "is ready." not in run.stdout and "sk-bud-" not in run.stdout, "no key is used up by a start that fails"
@@ -341,6 +342,11 @@ def test_port_in_use(tmp_path):
 def test_home_that_cannot_be(tmp_path):
     (tmp_path / "home").write_text("a file")
     assert str(tmp_path / "home") in refused_start(tmp_path)
+
+
+def test_a_limit_on_file_sizes_is_said(tmp_path):
+    said = refused_start(tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)))
+    assert "usage journal: cannot make room" in said
 
 
 @pytest.mark.parametrize("option", ["--listen", "--admin-listen"])

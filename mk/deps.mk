@@ -1,6 +1,6 @@
 # Debian's libraries. llhttp ships as C sources (package node-llhttp) and is compiled here, in its
 # strict mode, with its own warnings off.
-LDLIBS    += -luv -lnghttp2 -lssl -lcrypto -lsqlite3 -lutf8proc -lxxhash -lfyaml -lcurl -lpthread -lm
+LDLIBS    += -luv -lnghttp2 -lssl -lcrypto -lsqlite3 -lhiredis -lutf8proc -lxxhash -lfyaml -lcurl -lpthread -lm
 TEST_LIBS := -lcmocka -ljansson
 LLHTTP    := /usr/share/llhttp
 CPPFLAGS  += -isystem /usr/share/include/llhttp -isystem /usr/share/include

@@ -30,6 +30,7 @@ LIBRARIES = [
     (r"^openssl/", "src/base/crypto src/net/tls"), (r"^sqlite3\.h$", "src/stores/"),
     (r"^utf8proc\.h$", "src/engine/token/"), (r"^xxhash\.h$", "src/base/"),
     (r"^libfyaml\.h$", "src/base/"), (r"^curl/", "src/net/fetch"),
+    (r"^hiredis/", "src/stores/redis_reply.c"),
 ]
 BANNED = {
     "strcpy": "str_copy", "strcat": "buf_add", "strncpy": "str_copy", "strncat": "buf_add",

@@ -77,6 +77,9 @@
       "Requests answered by a fallback model, since no server of their own was well.")             \
     X(REQUESTS_REFUSED, "bud_requests_refused_total", COUNTER, "limit", NONE,                      \
       "Requests refused at a limit: line, memory, or of a key, user, project, model.")             \
+    X(REDIS_UP, "bud_redis_up", GAUGE, "", NONE, "1 while the Redis server answers.")              \
+    X(REDIS_COMMANDS, "bud_redis_commands_total", COUNTER, "result", NONE,                         \
+      "Commands to Redis: ok, error (its answer) or lost (no answer).")                            \
     X(SERVER_RESTARTS, "bud_server_restarts_total", COUNTER, "", NONE,                             \
       "Model server processes started again after they died.")                                     \
     X(USAGE_RECORDS, "bud_usage_records_total", COUNTER, "", NONE,                                 \
@@ -144,6 +147,8 @@
     X(STORE_FAIL, ERROR, "stores", "store-fail", 10, "store failed")                               \
     X(USAGE_FAIL, ERROR, "stores", "usage-fail", 5, "usage cannot be written down")                \
     X(USAGE_RECOVERED, WARN, "stores", "usage-recovered", 10, "usage of a process that died")      \
+    X(REDIS_AWAY, WARN, "stores", "redis-away", 10, "Redis does not answer")                       \
+    X(REDIS_WELL, INFO, "stores", "redis-well", 10, "Redis answers")                               \
     X(CATALOG, INFO, "gateway", "catalogue", 0, "another catalogue is in force")                   \
     X(MIGRATION, INFO, "stores", "migration", 0, "migration applied")                              \
     X(MODEL_LOAD, INFO, "model", "model-load", 0, "model loading")                                 \

@@ -246,6 +246,34 @@ static enum rc key_insert(struct admin_call *c, const struct key_options *opt,
     return rc;
 }
 
+/* Whom a key shall belong to is of one organisation: the caller's, if he has one. Who is not there
+ * yet is of none; until he is, gateways refuse the key. */
+static enum rc key_check_owner(struct admin_call *c, const char *kind, struct str name,
+                               struct str *organisation)
+{
+    if (name.len == 0) {
+        return RC_OK;
+    }
+    struct str its = call_organisation_of(c, kind, name);
+    if (c->who != NULL && c->who->organisation.len > 0 && !str_eq(c->who->organisation, its)) {
+        return err_set(&c->err, RC_FORBIDDEN, "The %s '%.*s' is not of your organisation.", kind,
+                       (int)MIN(name.len, (size_t)64), name.ptr);
+    }
+    if (organisation->len > 0 && its.len > 0 && !str_eq(*organisation, its)) {
+        return err_set_param(&c->err, RC_INVALID, kind,
+                             "The project and the user are of different organisations.");
+    }
+    *organisation = its.len > 0 ? its : *organisation;
+    return RC_OK;
+}
+
+static enum rc key_check_owners(struct admin_call *c, const struct key_request *q)
+{
+    struct str organisation = STR_LIT("");
+    enum rc rc = key_check_owner(c, "project", q->project, &organisation);
+    return rc == RC_OK ? key_check_owner(c, "user", q->user, &organisation) : rc;
+}
+
 enum rc call_keys_create(struct admin_call *c, const struct call_kind *kind)
 {
     struct key_request q;
@@ -273,6 +301,7 @@ enum rc call_keys_create(struct admin_call *c, const struct call_kind *kind)
                                     .scopes = scopes,
                                     .limits = limits};
     rc = call_may(c, RBAC_KEYS, RBAC_WRITE, STR_LIT(""), &place);
+    rc = rc == RC_OK ? key_check_owners(c, &q) : rc;
     rc = rc == RC_OK ? call_may_give(c, q.role) : rc;
     return rc == RC_OK ? key_insert(c, &opt, NULL, "key.create") : rc;
 }

@@ -71,8 +71,9 @@ static enum rc authenticate_by_key(struct gateway *g, struct str token, struct a
     const struct meta_key *key = NULL;
     enum rc rc = keyring_check(cat->keys, token, clock_wall_s(loop_clock(g->loop)), &key, err);
     struct cat_key *k = rc == RC_OK ? &cat->by_key[keyring_index(cat->keys, key)] : NULL;
-    if (k == NULL || k->gone) {
-        return authenticate_refused(g, &c->peer, true, rc != RC_OK ? rc : keyring_refuse(err));
+    rc = k != NULL ? cat_key_check(k, err) : rc;
+    if (rc != RC_OK) {
+        return authenticate_refused(g, &c->peer, rc == RC_UNAUTHENTICATED, rc);
     }
     catalog_touch(g->catalog, k);
     authenticate_hold(c, cat);

@@ -488,6 +488,8 @@ static enum rc cat_build_key(struct cat *c, struct cat_key *k, struct err *err)
     const struct json *limits = NULL;
     k->project = map_get(&c->projects, str_from(k->row->project));
     k->user = map_get(&c->users, str_from(k->row->user));
+    k->orphan = (k->project == NULL && k->row->project[0] != '\0') ||
+                (k->user == NULL && k->row->user[0] != '\0');
     k->who = (struct principal){.kind = PRINCIPAL_KEY,
                                 .id = str_from(k->row->id),
                                 .organisation = cat_organisation_of(k),
@@ -645,6 +647,18 @@ void cat_put(struct cat *c)
 }
 
 /* ---- looking up ---- */
+
+enum rc cat_key_check(const struct cat_key *k, struct err *err)
+{
+    if (k->gone) {
+        return keyring_refuse(err);
+    }
+    bool project = k->project == NULL && k->row->project[0] != '\0';
+    return !k->orphan
+               ? RC_OK
+               : err_set(err, RC_FORBIDDEN, "There is no %s `%s`, which your API key is of.",
+                         project ? "project" : "user", project ? k->row->project : k->row->user);
+}
 
 const struct cat_model *cat_model_find(const struct cat *c, struct str name,
                                        const struct cat_version **version)

@@ -28,6 +28,7 @@ struct cat_key {
     struct principal who;
     atomic_uint touched; /* catalog.c: the poll in which its use was noted */
     atomic_bool gone;    /* ended since this catalogue was built, which could not be built anew */
+    bool orphan; /* its project or user is not in the catalogue: what bounds it is not known */
     const struct cat_project *project; /* NULL = none */
     const struct cat_user *user;       /* NULL = none */
     struct cat_limits limits;
@@ -56,6 +57,9 @@ RC cat_check_store(struct meta *m, const struct cat_local *local, struct err *er
 void cat_hold(struct cat *c);
 /* The last one wipes and frees it. NULL is allowed. */
 void cat_put(struct cat *c);
+
+/* Whether a key of the keyring may be used: RC_UNAUTHENTICATED, RC_FORBIDDEN. */
+RC cat_key_check(const struct cat_key *k, struct err *err);
 
 /* What a role of that name allows, built in or not; NULL = there is none. */
 const struct rbac_set *cat_role_find(const struct cat *c, struct str name);

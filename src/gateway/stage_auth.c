@@ -59,9 +59,9 @@ static enum gw_result auth_by_key(struct gw_request *r, struct str token)
         return auth_refused(r, true);
     }
     struct cat_key *k = &r->cat->by_key[keyring_index(r->cat->keys, key)];
-    if (k->gone) {
-        keyring_refuse(&r->err);
-        return auth_refused(r, true);
+    enum rc rc = cat_key_check(k, &r->err);
+    if (rc != RC_OK) {
+        return auth_refused(r, rc == RC_UNAUTHENTICATED);
     }
     auth_take_key(r, k);
     catalog_touch(r->gateway->catalog, k);

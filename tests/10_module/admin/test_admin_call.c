@@ -192,6 +192,11 @@ static void nobody_reaches_beyond_his_place(void **state)
     assert_int_equal(
         ask(f, HTTP_METHOD_PUT, "/admin/v1/projects/s", "{\"organisation\":\"south\"}"), 201);
     assert_int_equal(ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"project\":\"s\"}"), 201);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, "/admin/v1/projects/all", "{}"), 201);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, "/admin/v1/users/kim", "{\"organisation\":\"north\"}"),
+                     201);
+    assert_int_equal(
+        ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"project\":\"s\",\"user\":\"kim\"}"), 400);
     become(f, "admin", "north", "");
     assert_int_equal(ask(f, HTTP_METHOD_GET, "/admin/v1/projects/n", ""), 200);
     assert_int_equal(ask(f, HTTP_METHOD_GET, "/admin/v1/projects/s", ""), 404);
@@ -204,6 +209,12 @@ static void nobody_reaches_beyond_his_place(void **state)
     assert_int_equal(ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"project\":\"n\"}"), 201);
     assert_int_equal(ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"project\":\"s\"}"), 403);
     assert_int_equal(ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{}"), 403);
+    /* A user of his does not open what is the installation's, or nobody's. */
+    assert_int_equal(ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"user\":\"kim\"}"), 201);
+    assert_int_equal(
+        ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"project\":\"all\",\"user\":\"kim\"}"), 403);
+    assert_int_equal(
+        ask(f, HTTP_METHOD_POST, "/admin/v1/keys", "{\"project\":\"new\",\"user\":\"kim\"}"), 403);
     ask_if(f, HTTP_METHOD_GET, "/admin/v1/keys", "", NULL, &r);
     assert_non_null(strstr(r.text, "\"project\":\"n\""));
     assert_null(strstr(r.text, "\"project\":\"s\""));

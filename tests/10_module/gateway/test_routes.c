@@ -359,6 +359,24 @@ static void a_key_does_no_more_than_its_user(void **state)
     rig_close(&r);
 }
 
+/* What bounded it went with its user or project: it must not be the wider for that. */
+static void a_key_whose_user_or_project_is_gone_is_refused(void **state)
+{
+    (void)state;
+    static const struct rig rigs[] = {{.user = "kim"}, {.project = "search"}};
+    for (size_t i = 0; i < ARRAY_LEN(rigs); i++) {
+        struct rig r = rigs[i];
+        struct answer a;
+        rig_open_more(&r, (struct gateway_conf){0});
+        ask_read(post(&r, "m", "ok", ""), &a);
+        assert_int_equal(a.status, 403);
+        assert_non_null(strstr(a.bytes.ptr, i == 0 ? "no user `kim`" : "no project `search`"));
+        answer_free(&a);
+        assert_int_equal(atomic_load(&r.fake.n_requests), 0);
+        rig_close(&r);
+    }
+}
+
 /* Made wrong behind our back, as by a program of another version. */
 static void a_revoked_key_ends_under_a_catalogue_that_cannot_be_built(void **state)
 {
@@ -457,6 +475,7 @@ int main(void)
         cmocka_unit_test(a_role_allows_what_it_names),
         cmocka_unit_test(no_role_allows_nothing),
         cmocka_unit_test(a_key_does_no_more_than_its_user),
+        cmocka_unit_test(a_key_whose_user_or_project_is_gone_is_refused),
         cmocka_unit_test(a_revoked_key_ends_under_a_catalogue_that_cannot_be_built),
         cmocka_unit_test(a_catalogue_that_is_wrong_says_where),
     };

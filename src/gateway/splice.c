@@ -40,10 +40,41 @@ static size_t splice_skip_to(struct str s, size_t i, const char *stops)
     return i;
 }
 
+/* The character of the escape whose backslash is at *i, which moves to its last byte; NUL for all
+ * that no name of ours has. */
+static char splice_unescape(struct str s, size_t *i)
+{
+    static const char digits[] = "0123456789abcdef";
+    char c = ++*i < s.len ? s.ptr[*i] : '\0';
+    if (c != 'u') {
+        return c == '"' || c == '\\' || c == '/' ? c : '\0';
+    }
+    unsigned code = 0;
+    for (int n = 0; n < 4; n++) {
+        char digit = ++*i < s.len ? s.ptr[*i] : '\0';
+        const char *at = digit != '\0' ? strchr(digits, digit >= 'A' ? digit | 0x20 : digit) : NULL;
+        code = code * 16 + (at != NULL ? (unsigned)(at - digits) : 0);
+    }
+    return code < 0x80 ? (char)code : '\0';
+}
+
+/* A name may be written with escapes and is still the same. */
+static bool splice_name_is(struct str written, struct str name)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < written.len; i++) {
+        char c = written.ptr[i] == '\\' ? splice_unescape(written, &i) : written.ptr[i];
+        if (at == name.len || c != name.ptr[at++]) {
+            return false;
+        }
+    }
+    return at == name.len;
+}
+
 static uint32_t splice_find(struct str name, const struct splice_edit *edits, uint32_t n)
 {
     uint32_t i = 0;
-    while (i < n && !str_eq(edits[i].name, name)) {
+    while (i < n && !splice_name_is(name, edits[i].name)) {
         i++;
     }
     return i;
@@ -86,7 +117,7 @@ bool splice_has(struct str object, struct str name)
     struct splice_member m;
     size_t i = splice_skip_to(object, 0, "\"");
     while (splice_next(object, &i, &m)) {
-        if (str_eq(m.name, name)) {
+        if (splice_name_is(m.name, name)) {
             return true;
         }
     }

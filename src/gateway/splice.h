@@ -14,7 +14,7 @@ struct splice_edit {
 /* Whether the object has a member of that name. */
 bool splice_has(struct str object, struct str name);
 /* Appends to `out`. `object` is the text of one JSON object that json_parse has accepted, not
- * empty; names written with escapes do not count as the same. */
+ * empty. */
 void splice(struct buf *out, struct str object, const struct splice_edit *edits, uint32_t n);
 
 #endif

@@ -20,6 +20,12 @@ static void bodies_are_edited_in_place(void **state)
          " {\"a\":[{\"model\":1},\"}\\\"\"] , \"model\" :X, \"b\":2 ,\"max_tokens\":5} "},
         {"{\"max_tokens\":\n1,\"model\":{\"x\":[]},\"z\":\"max_tokens\"}",
          "{\"max_tokens\":5,\"model\":X,\"z\":\"max_tokens\"}"},
+        /* Written with escapes a name is still the same; others only look like it. */
+        {"{\"mod\\u0065l\":1,\"\\u006dax\\u005Ftokens\":9}",
+         "{\"mod\\u0065l\":X,\"\\u006dax\\u005Ftokens\":5}"},
+        {"{\"model\":1,\"max_toke\\ns\":2,\"max_tokens\\u0131\":3,\"max\\\\_tokens\":4}",
+         "{\"model\":X,\"max_toke\\ns\":2,\"max_tokens\\u0131\":3,\"max\\\\_tokens\":4,"
+         "\"max_tokens\":5}"},
     };
     const struct splice_edit edits[] = {{STR_LIT("model"), STR_LIT("X")},
                                         {STR_LIT("max_tokens"), STR_LIT("5")}};

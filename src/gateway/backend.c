@@ -112,11 +112,13 @@ static void backend_on_address(void *ctx, const struct addr *addrs, uint32_t n)
     backend_prepare(b);
 }
 
+/* Of all that a backend is made from, but its name, address, URL and key. */
 static uint64_t backend_shape(const struct cat_upstream *u)
 {
     const struct str *pins = u->tls_pins.at;
-    const struct str texts[] = {u->tls_ca, u->tls_cert, u->tls_key, u->tls_name};
-    uint64_t shape = 0;
+    const struct str texts[] = {u->tls_ca, u->tls_cert, u->tls_key, u->tls_name, u->health_path};
+    const uint64_t numbers[] = {u->kind, u->connections_max, u->connect_ms};
+    uint64_t shape = hash_str(str_make((const char *)numbers, sizeof(numbers)));
     for (size_t i = 0; i < ARRAY_LEN(texts) + u->tls_pins.n; i++) {
         struct str text = i < ARRAY_LEN(texts) ? texts[i] : pins[i - ARRAY_LEN(texts)];
         const uint64_t pair[] = {shape, hash_str(text)};

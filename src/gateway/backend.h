@@ -37,7 +37,7 @@ struct backend {
     char url[256];
     uint64_t id; /* a hash of its name */
     struct addr addr;
-    uint64_t shape; /* a hash of its TLS settings */
+    uint64_t shape; /* a hash of its other settings */
     struct http_pool *pool;
     struct tls_keep *tls;    /* https:// */
     struct resolve *resolve; /* a name instead of an address */

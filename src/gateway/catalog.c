@@ -55,9 +55,12 @@ static enum rc catalog_reload(struct catalog *c)
             c->fresh_keys = NULL;
         }
     }
-    /* A catalogue that cannot be built is complained of once, not every second. */
-    c->version = version;
-    c->revision = revision;
+    /* A catalogue that cannot be built is complained of once, not every second; a store that cannot
+     * be read is asked again: a key may have been revoked in it. */
+    if (rc != RC_IO && rc != RC_NOMEM) {
+        c->version = version;
+        c->revision = revision;
+    }
     return rc;
 }
 

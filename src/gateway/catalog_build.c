@@ -588,8 +588,10 @@ enum rc cat_load(struct cat **out, struct meta *m, const struct kms *kms,
                  const struct secret *pepper, const struct cat_local *local, struct err *err)
 {
     struct cat *c = cat_create();
-    enum rc rc = keyring_load(&c->keys, m, pepper, err);
+    enum rc rc = meta_begin_read(m, err); /* keys and objects of one moment */
+    rc = rc == RC_OK ? keyring_load(&c->keys, m, pepper, err) : rc;
     rc = rc == RC_OK ? cat_read_store(c, m, err) : rc;
+    meta_rollback(m);
     rc = rc == RC_OK ? cat_build(c, kms, local, err) : rc;
     rc = rc == RC_OK ? cat_build_keys(c, err) : rc;
     if (rc != RC_OK) {

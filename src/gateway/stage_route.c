@@ -3,7 +3,8 @@
  *   the model asked for ──> a version, by weight (or the one named) ──> of its servers those that
  *   are well, but neither the one that broke last nor a suspect one (backend.h) while there is
  *   another ──> the balancer's choice
- *        │ none of this version: the other versions; none of these: the fallback models in turn
+ *        │ none of this version: the other versions; none of these: the fallback models in turn,
+ *        │ those that who asks may have
  *        v
  *   none at all: in line, at most GATEWAY_WAIT_MS, with at most GW_WAITING_MAX others
  *
@@ -61,24 +62,34 @@ static void route_leave_out(struct route_choice *c, uint32_t i)
     c->backends[i] = c->backends[c->n];
 }
 
-/* What the upstream's owner allows to be sent to it. */
-static bool route_reserve(struct gw_request *r, const struct cat_upstream *u, struct limit_time now)
+/* What the upstream's owner allows to be sent to it, and, of a fallback, to the model: [limit] has
+ * counted the one that was asked for. */
+static bool route_reserve(struct gw_request *r, const struct cat_model *m,
+                          const struct cat_upstream *u, struct limit_time now)
 {
-    char name[LIMIT_NAME_BYTES] = "upstream:";
+    char upstream[LIMIT_NAME_BYTES] = "upstream:", model[LIMIT_NAME_BYTES] = "model:";
     struct limit_result res;
-    str_copy(name + 9, sizeof(name) - 9, u->name);
-    const struct limit_subject subject = {str_from(name), &u->limits};
+    struct limit_subject subjects[2];
+    uint32_t n = 0;
+    str_copy(upstream + 9, sizeof(upstream) - 9, u->name);
+    subjects[n++] = (struct limit_subject){str_from(upstream), &u->limits};
+    if (m != NULL && m != r->wanted) {
+        str_copy(model + 6, sizeof(model) - 6, m->name);
+        subjects[n++] = (struct limit_subject){str_from(model), &m->limits};
+    }
     const struct limit_ask ask = {
         .prompt_tokens = r->budget_tokens > 0 ? r->budget_tokens : r->body.len, .price = u->price};
-    return limit_reserve(r->gateway->shared->limiter, &subject, 1, &ask, now, &r->upstream_ticket,
+    return limit_reserve(r->gateway->shared->limiter, subjects, n, &ask, now, &r->upstream_ticket,
                          &res);
 }
 
-static bool route_begin(struct gw_request *r, const struct cat_upstream *u, struct backend *b)
+/* `m` NULL: a request for no model. */
+static bool route_begin(struct gw_request *r, const struct cat_model *m,
+                        const struct cat_upstream *u, struct backend *b)
 {
     const struct clock *clock = loop_clock(r->gateway->loop);
     const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
-    if (!route_reserve(r, u, now)) {
+    if (!route_reserve(r, m, u, now)) {
         return false;
     }
     if (!gw_backend_begin(b)) {
@@ -111,7 +122,7 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
         uint32_t i = balance_of((enum cat_balance)m->balance)->pick(c.servers, c.n, &ask);
         ASSERT(i < c.n);
         uint32_t outstanding = c.servers[i].outstanding;
-        if (route_begin(r, c.upstreams[i], c.backends[i])) {
+        if (route_begin(r, m, c.upstreams[i], c.backends[i])) {
             r->model_row = m;
             r->version = v;
             r->why.n_well = c.n;
@@ -171,8 +182,9 @@ static bool route_try(struct gw_request *r, bool other)
     if (route_try_model(r, wanted, other)) {
         return true;
     }
+    const struct str *names = wanted->fallback.at;
     for (uint32_t i = 0; i < wanted->fallback.n; i++) {
-        if (route_try_model(r, wanted->next[i], other)) {
+        if (stage_parse_allows(r, names[i]) && route_try_model(r, wanted->next[i], other)) {
             metric_add(metric_get(METRIC_FALLBACKS), 1);
             r->why.version = EXPLAIN_VERSION_FALLBACK;
             return true;
@@ -200,9 +212,11 @@ static bool route_other_of(const struct gw_request *r, const struct cat_model *m
 
 bool stage_route_has_other(const struct gw_request *r)
 {
-    bool any = r->wanted != NULL && route_other_of(r, r->wanted);
-    for (uint32_t i = 0; !any && r->wanted != NULL && i < r->wanted->fallback.n; i++) {
-        any = route_other_of(r, r->wanted->next[i]);
+    const struct cat_model *wanted = r->wanted;
+    const struct str *names = wanted != NULL ? wanted->fallback.at : NULL;
+    bool any = wanted != NULL && route_other_of(r, wanted);
+    for (uint32_t i = 0; !any && wanted != NULL && i < wanted->fallback.n; i++) {
+        any = stage_parse_allows(r, names[i]) && route_other_of(r, wanted->next[i]);
     }
     return any;
 }
@@ -212,7 +226,7 @@ static bool route_try_local(struct gw_request *r)
 {
     const struct cat_upstream *local = r->cat->local;
     struct backend *b = local != NULL ? gw_backends_find(&r->gateway->backends, local->name) : NULL;
-    return b != NULL && route_begin(r, local, b);
+    return b != NULL && route_begin(r, NULL, local, b);
 }
 
 void stage_route_finish(struct gw_request *r, enum breaker_end how)

@@ -1,6 +1,8 @@
 /* Limits, scopes, models and routes through the whole front door, with several servers. */
 #include "10_module/gateway/rig.h"
 
+#include <sqlite3.h>
+
 #include "obs/metric.h"
 
 /* ---- a catalogue over two fakes ---- */
@@ -238,6 +240,31 @@ static void a_dead_server_is_passed_over(void **state)
     second_close();
 }
 
+/* It is the caller's to have, and its own limits hold. */
+static void a_fallback_is_a_model_like_any_other(void **state)
+{
+    (void)state;
+    static const struct rig rigs[] = {
+        {.role = "owner"}, {.scopes = "model:f"}, {.project = "narrow"}};
+    for (size_t i = 0; i < ARRAY_LEN(rigs); i++) {
+        struct rig r = rigs[i];
+        object(&r, "project", "narrow", "{\"name\":\"narrow\",\"models\":[\"f\"]}");
+        object(&r, "upstream", "gone", "{\"name\":\"gone\",\"url\":\"http://127.0.0.1:1\"}");
+        object(&r, "model", "f",
+               "{\"name\":\"f\",\"fallback\":[\"m\"],\"versions\":[{\"name\":\"1\","
+               "\"upstreams\":[\"gone\"]}]}");
+        object(&r, "model", "m",
+               "{\"name\":\"m\",\"limits\":{\"requests_per_minute\":1},\"versions\":[{"
+               "\"name\":\"1\",\"upstreams\":[\"local\"]}]}");
+        rig_open_more(&r, (struct gateway_conf){.wait_ms = 600});
+        want(&r, "f", "ok", i == 0 ? 200 : 503);
+        want(&r, "f", "ok", 503); /* one a minute */
+        want(&r, "m", "ok", i == 0 ? 429 : 404);
+        assert_int_equal(atomic_load(&r.fake.n_requests), i == 0 ? 1 : 0);
+        rig_close(&r);
+    }
+}
+
 /* Too much to do, broken, not on terms with us: as long as there is another, the client sees none
  * of it. */
 static void a_server_that_says_no_is_passed_over(void **state)
@@ -377,6 +404,30 @@ static void a_key_whose_user_or_project_is_gone_is_refused(void **state)
     }
 }
 
+static void until_refused(struct rig *r)
+{
+    int status = 200;
+    for (int i = 0; status == 200; i++) {
+        struct answer a;
+        assert_true(i < WAIT_ROUNDS);
+        ask_read(post(r, "m", "ok", ""), &a);
+        status = a.status;
+        answer_free(&a);
+        usleep(1000);
+    }
+    assert_int_equal(status, 401);
+}
+
+static void store_remove(const char *path)
+{
+    static const char *const ends[] = {"", "-wal", "-shm"};
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        char file[64];
+        snprintf(file, sizeof(file), "%s%s", path, ends[i]);
+        unlink(file);
+    }
+}
+
 /* Made wrong behind our back, as by a program of another version. */
 static void a_revoked_key_ends_under_a_catalogue_that_cannot_be_built(void **state)
 {
@@ -394,23 +445,56 @@ static void a_revoked_key_ends_under_a_catalogue_that_cannot_be_built(void **sta
     assert_int_equal(meta_objects_replace(meta, "other", &bad, 1, NULL), RC_OK);
     assert_int_equal(meta_key_revoke(meta, r.key_id, 5, NULL), RC_OK);
     meta_close(meta);
-    int status = 200;
-    for (int i = 0; status == 200; i++) {
-        struct answer a;
-        assert_true(i < WAIT_ROUNDS);
-        ask_read(post(&r, "m", "ok", ""), &a);
-        status = a.status;
-        answer_free(&a);
-        usleep(1000);
-    }
-    assert_int_equal(status, 401);
+    until_refused(&r);
     rig_close(&r);
-    static const char *const ends[] = {"", "-wal", "-shm"};
-    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
-        char file[64];
-        snprintf(file, sizeof(file), "%s%s", path, ends[i]);
-        unlink(file);
-    }
+    store_remove(path);
+}
+
+static void change(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 5000);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+/* What could not be read at its moment is not forgotten. */
+static void a_store_that_could_not_be_read_is_read_again(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/bud-test-XXXXXX";
+    close(mkstemp(path));
+    struct rig r = {.store = path};
+    rig_open_more(&r, (struct gateway_conf){0});
+    want(&r, "m", "ok", 200);
+    change(path, "BEGIN; UPDATE keys SET revoked_s = 5; ALTER TABLE keys RENAME TO away; COMMIT");
+    usleep(2000 * CATALOG_POLL_MS); /* it has looked; if not, this shows less */
+    change(path, "ALTER TABLE away RENAME TO keys");
+    until_refused(&r);
+    rig_close(&r);
+    store_remove(path);
+}
+
+/* Its health is asked for elsewhere from then on. */
+static void a_changed_upstream_is_made_anew(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/bud-test-XXXXXX";
+    close(mkstemp(path));
+    struct rig r = {.store = path};
+    second_open();
+    object_second(&r, "bud", "");
+    rig_open_more(&r, (struct gateway_conf){0});
+    wait_for(&second.n_requests, 1);
+    change(path, "UPDATE objects SET body = json_set(body, '$.health_path', '/elsewhere')");
+    wait_for(&second.n_requests, 2);
+    pthread_mutex_lock(&second.lock);
+    assert_non_null(strstr(second.last.ptr, "GET /elsewhere "));
+    pthread_mutex_unlock(&second.lock);
+    rig_close(&r);
+    second_close();
+    store_remove(path);
 }
 
 static void a_catalogue_that_is_wrong_says_where(void **state)
@@ -470,6 +554,7 @@ int main(void)
         cmocka_unit_test(versions_share_by_weight_and_can_be_named),
         cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
         cmocka_unit_test(a_dead_server_is_passed_over),
+        cmocka_unit_test(a_fallback_is_a_model_like_any_other),
         cmocka_unit_test(a_server_that_says_no_is_passed_over),
         cmocka_unit_test(a_server_that_stops_in_a_stream_is_passed_over),
         cmocka_unit_test(a_role_allows_what_it_names),
@@ -477,6 +562,8 @@ int main(void)
         cmocka_unit_test(a_key_does_no_more_than_its_user),
         cmocka_unit_test(a_key_whose_user_or_project_is_gone_is_refused),
         cmocka_unit_test(a_revoked_key_ends_under_a_catalogue_that_cannot_be_built),
+        cmocka_unit_test(a_store_that_could_not_be_read_is_read_again),
+        cmocka_unit_test(a_changed_upstream_is_made_anew),
         cmocka_unit_test(a_catalogue_that_is_wrong_says_where),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

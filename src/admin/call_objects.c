@@ -200,13 +200,20 @@ enum rc call_objects_show(struct admin_call *c, const struct call_kind *kind)
 
 /* ---- what a new body is ---- */
 
-/* A secret of an upstream travels once, and is stored sealed; without one the old stays. */
+/* A secret of an upstream travels once, and is stored sealed; without one the old stays where it
+ * was. */
 static enum rc object_seal_key(struct admin_call *c, const struct call_object *o,
                                struct json_writer *w)
 {
     char context[16 + OBJECTS_NAME_BYTES_MAX + 8], hex[2 * OBJECTS_SEALED_BYTES_MAX + 1];
     const struct json *key = json_get(c->body, "key");
     struct str kept = object_member(o->body, "sealed_key");
+    if (key == NULL && kept.len > 0 &&
+        !str_eq(object_member(o->body, "url"), object_member(c->body, "url"))) {
+        /* Else whoever may write upstreams could have it sent to himself. */
+        return err_set_param(&c->err, RC_INVALID, "key",
+                             "key: send it again for another url, or null for none");
+    }
     if (key == NULL) {
         if (kept.len > 0) {
             json_write_member_str(w, "sealed_key", kept);

@@ -266,7 +266,15 @@ def test_an_upstreams_key_is_never_shown(owner):
     secret = "sk-far-0123456789"
     r = owner.ask("PUT", path, {"url": "http://127.0.0.1:9", "key": secret})
     assert r.status == 201 and r.json()["has_key"] is True
-    assert owner.ask("PUT", path, {"url": "http://127.0.0.1:10"}).json()["has_key"] is True  # it stays
+    same = {"url": "http://127.0.0.1:9", "connections_max": 7}
+    assert owner.ask("PUT", path, same).json()["has_key"] is True  # it stays
+    # Whoever may write upstreams could else have it sent to a server of his own.
+    moved = {"url": "http://127.0.0.1:10"}
+    assert owner.ask("PUT", path, moved).status == 400
+    assert owner.get(path)["url"] == same["url"]
+    assert owner.ask("PUT", path, moved | {"key": secret}).status == 200
+    assert owner.ask("PUT", path, moved | {"url": "http://127.0.0.1:9", "key": None}).json().get("has_key") is None
+    assert owner.ask("PUT", path, moved | {"key": secret}).json()["has_key"] is True
     for page in (owner.ask("GET", path), owner.ask("GET", "/admin/v1/upstreams")):
         assert secret not in page.body.decode() and b"sealed" not in page.body
     assert owner.ask("PUT", path, {"url": "http://127.0.0.1:9", "key_file": "/etc/passwd"}).status == 400

@@ -227,6 +227,24 @@ static void nobody_reaches_beyond_his_place(void **state)
     assert_int_equal(ask(f, HTTP_METHOD_GET, "/admin/v1/audit", ""), 403);
 }
 
+/* Whoever may write upstreams may not have their keys. */
+static void a_key_goes_nowhere_else(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const path = "/admin/v1/upstreams/far";
+    struct reply r;
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a/\",\"key\":\"k\"}"), 201);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a.b/\"}"), 400);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{}"), 400);
+    ask_if(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a/\",\"connect_ms\":5}", NULL, &r);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.text, "\"has_key\":true"));
+    ask_if(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a.b/\",\"key\":null}", NULL, &r);
+    assert_int_equal(r.status, 200);
+    assert_null(strstr(r.text, "has_key"));
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://c/\"}"), 200);
+}
+
 /* Every route of the store, with bodies and names of every shape. */
 static void no_body_does_harm(void **state)
 {
@@ -318,11 +336,9 @@ static void the_document_is_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FIXTURE(a_change_and_its_entry_are_one),
-        WITH_FIXTURE(preconditions_hold),
-        WITH_FIXTURE(names_are_decoded_once),
-        WITH_FIXTURE(nobody_reaches_beyond_his_place),
-        WITH_FIXTURE(no_body_does_harm),
+        WITH_FIXTURE(a_change_and_its_entry_are_one), WITH_FIXTURE(preconditions_hold),
+        WITH_FIXTURE(names_are_decoded_once),         WITH_FIXTURE(nobody_reaches_beyond_his_place),
+        WITH_FIXTURE(a_key_goes_nowhere_else),        WITH_FIXTURE(no_body_does_harm),
         WITH_FIXTURE(the_document_is_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,10 +129,13 @@ static enum rc audit_append(const struct audit *a, struct meta *m, const struct 
     ASSERT(meta_is_in_transaction(m));
     enum rc rc = meta_audit_head_get(m, &last, err);
     rc = rc == RC_OK ? audit_head_check(a, &last, err) : rc;
-    if (rc != RC_OK) {
+    if (rc == RC_NOT_FOUND || rc == RC_CORRUPT) {
         return err_set(err, RC_CORRUPT,
                        "the audit log was changed from outside, nothing is done on top of that: "
                        "see 'bud audit verify'");
+    }
+    if (rc != RC_OK) {
+        return err_context(err, "the audit log cannot be read");
     }
     return audit_add(a, m, &last, e, head, err);
 }

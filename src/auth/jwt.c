@@ -357,5 +357,7 @@ enum jwt_refusal jwt_claims(const struct jwt *t, const struct jwt_issuer *issuer
               jwt_name(t->claims, issuer->user_claim, sub->text, a, &who->user) &&
               jwt_words(t->claims, issuer->roles_claim, issuer->role, a, &who->roles) &&
               jwt_scopes(t->claims, issuer->scopes_claim, a, &who->scopes);
+    /* Who is of no organisation is of the whole installation: not by leaving a claim out. */
+    ok = ok && (issuer->organisation_claim.len == 0 || who->organisation.len > 0);
     return ok ? JWT_OK : JWT_CLAIMS;
 }

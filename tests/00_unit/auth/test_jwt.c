@@ -230,6 +230,8 @@ static void claims_become_a_principal(void **state)
     assert_true(str_is(id.who.roles, "developer admin"));
     assert_true(str_is(id.who.scopes, "chat model:tale*"));
     assert_int_equal(id.until_s, 1790000660);
+    assert_int_equal(claims(f, CLAIMS "\"sub\":\"ada\",\"scope\":[\"chat\"]}", &other), JWT_CLAIMS);
+    f->issuer.organisation_claim = STR_LIT("");
     assert_int_equal(claims(f, CLAIMS "\"sub\":\"ada\",\"scope\":[\"chat\"]}", &other), JWT_OK);
     assert_true(str_eq(other.who.id, id.who.id)); /* the subject, however it came */
     assert_int_equal(claims(f, CLAIMS "\"sub\":\"bob\",\"scope\":[\"chat\"]}", &other), JWT_OK);

@@ -264,7 +264,10 @@ enum rc call_limits_put(struct admin_call *c, const struct call_kind *unused)
     const struct admin_catalogue *catalogue = &c->store->catalogue;
     struct str text = limits_text(c, c->body);
     enum rc rc = catalogue->check_limits(catalogue->ctx, c->body, &c->err);
-    return rc == RC_OK && text.ptr != NULL ? limits_set(c, text) : rc;
+    if (rc == RC_OK && text.ptr == NULL) {
+        rc = call_fail_room(c);
+    }
+    return rc == RC_OK ? limits_set(c, text) : rc;
 }
 
 enum rc call_limits_delete(struct admin_call *c, const struct call_kind *unused)

@@ -352,7 +352,10 @@ enum rc meta_decision_find(struct meta *m, struct str id, struct buf *out, struc
     sqlite3_stmt *stmt = NULL;
     enum rc rc = meta_prepare(
         m, &stmt,
-        "SELECT body FROM decisions WHERE request_id = ?1 OR id = ?1 ORDER BY n DESC LIMIT 1", err);
+        /* Clients choose request ids: one that is a record's does not come before it. */
+        "SELECT body FROM decisions WHERE request_id = ?1 OR id = ?1"
+        " ORDER BY id = ?1 DESC, n DESC LIMIT 1",
+        err);
     if (rc != RC_OK) {
         return rc;
     }

@@ -355,7 +355,9 @@ static void decisions_are_found_by_either_id(void **state)
     assert_int_equal(meta_decision_find(m, r, &out, NULL), RC_NOT_FOUND);
     const struct meta_decision rows[] = {{STR_LIT("a"), r, STR_LIT("{\"n\":1}"), 1},
                                          {STR_LIT("b"), r, STR_LIT("{\"n\":2}"), 2},
-                                         {STR_LIT("a"), r, STR_LIT("{\"n\":3}"), 3}};
+                                         {STR_LIT("a"), r, STR_LIT("{\"n\":3}"), 3},
+                                         /* A client's own id that is another's record. */
+                                         {STR_LIT("c"), STR_LIT("a"), STR_LIT("{\"n\":4}"), 4}};
     const struct meta_usage_part part = {
         .run = str_from(run), .file = 9, .notes = rows, .n_notes = ARRAY_LEN(rows)};
     assert_int_equal(meta_usage_take(m, &part, NULL), RC_OK);

@@ -339,7 +339,7 @@ enum jwt_refusal jwt_claims(const struct jwt *t, const struct jwt_issuer *issuer
 {
     const struct json *sub = json_get(t->claims, "sub");
     struct principal *who = &out->who;
-    *out = (struct jwt_identity){.who = {.kind = PRINCIPAL_JWT}};
+    *out = (struct jwt_identity){.who = {.kind = PRINCIPAL_JWT}, .limits = issuer->limits};
     enum jwt_refusal r =
         jwt_check_times(t->claims, (int64_t)issuer->leeway_s, now_s, &out->until_s);
     if (r != JWT_OK) {

@@ -10,6 +10,7 @@
 #define AUTH_JWT_H
 
 #include "auth/jwks.h"
+#include "auth/limits.h"
 #include "auth/principal.h"
 #include "base/arena.h"
 #include "base/conf.h"
@@ -61,8 +62,9 @@ struct jwt_issuer {
     uint64_t leeway_s;  /* that clocks may differ by */
     uint64_t refresh_s; /* of the URL's keys, at the latest */
     struct str organisation_claim, project_claim, user_claim, roles_claim, scopes_claim;
-    struct str project; /* of tokens that name none; "" = none */
-    struct str role;    /* of tokens that name none; "" = none */
+    struct str project;       /* of tokens that name none; "" = none */
+    struct str role;          /* of tokens that name none; "" = none */
+    struct cat_limits limits; /* of each subject */
 };
 
 extern const struct conf_row jwt_issuer_rows[];
@@ -87,7 +89,8 @@ struct jwt {
 /* Whose token it is, when everything was proved. Strings lie in the arena given. */
 struct jwt_identity {
     struct principal who;
-    int64_t until_s; /* leeway included; wall clock */
+    struct cat_limits limits; /* its issuer's for each subject */
+    int64_t until_s;          /* leeway included; wall clock */
 };
 
 /* `text` is borrowed as long as the arena. */

@@ -38,6 +38,7 @@ const struct conf_row jwt_issuer_rows[] = {
              "claim with scopes; then a token without one of ours is refused"),
     JWT_TEXT(project, NULL, 63, "project of tokens that name none"),
     JWT_TEXT(role, NULL, 63, "role of tokens that name none"),
+    CONF_GROUP(struct jwt_issuer, limits, limits_rows, "of each subject of its tokens"),
     {0},
 };
 

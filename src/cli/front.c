@@ -129,7 +129,7 @@ static enum rc front_check_limits(void *ctx, const struct json *limits, struct e
     struct arena arena;
     UNUSED(ctx);
     arena_init(&arena, 1 << 20);
-    enum rc rc = conf_read(cat_limits_rows, limits, &arena, &checked, err);
+    enum rc rc = conf_read(limits_rows, limits, &arena, &checked, err);
     arena_deinit(&arena);
     return rc;
 }

@@ -502,7 +502,7 @@ static enum rc cat_build_key(struct cat *c, struct cat_key *k, struct err *err)
         return RC_OK;
     }
     enum rc rc = json_parse(str_from(k->row->limits), &c->arena, &limits, err);
-    rc = rc == RC_OK ? conf_read(cat_limits_rows, limits, &c->arena, &k->limits, err) : rc;
+    rc = rc == RC_OK ? conf_read(limits_rows, limits, &c->arena, &k->limits, err) : rc;
     return rc == RC_OK ? rc : err_context(err, "limits of key %s", k->row->id);
 }
 

@@ -7,22 +7,6 @@ static const char *const cat_upstream_kinds[] = {"bud", "openai", NULL};
 static const char *const cat_balances[] = {"round_robin", "least_outstanding", "two_choices",
                                            "prefix_affinity", NULL};
 
-/* A hundred million a minute keeps the limiter's integers in range; nobody counts more by hand. */
-#define CAT_PER_MINUTE_MAX 100000000
-
-const struct conf_row cat_limits_rows[] = {
-    CONF_NUMBER(struct cat_limits, requests_per_minute, NULL, 1, CAT_PER_MINUTE_MAX, "requests",
-                "requests begun in any minute"),
-    CONF_NUMBER(struct cat_limits, tokens_per_minute, NULL, 1, CAT_PER_MINUTE_MAX, "tokens",
-                "prompt and output tokens in any minute"),
-    CONF_NUMBER(struct cat_limits, tokens_per_day, NULL, 1, 1000000000000000, "tokens",
-                "prompt and output tokens of a day (UTC)"),
-    CONF_NUMBER(struct cat_limits, concurrent, NULL, 1, 1000000, "requests",
-                "requests under way at once"),
-    CONF_MONEY(struct cat_limits, money_per_month, "cost of a calendar month (UTC)"),
-    {0},
-};
-
 static const struct conf_row cat_price_rows[] = {
     CONF_MONEY(struct cat_price, input, "for a million prompt tokens"),
     CONF_MONEY(struct cat_price, cached_input, "for a million prompt tokens found in a cache"),
@@ -55,7 +39,7 @@ static const struct conf_row cat_project_rows[] = {
               "organisation that it belongs to; empty = none"),
     CONF_TEXTS(struct cat_project, models, 256,
                "models that its keys may ask for, `*` stands for anything; none = all"),
-    CONF_GROUP(struct cat_project, limits, cat_limits_rows, "of all its keys together"),
+    CONF_GROUP(struct cat_project, limits, limits_rows, "of all its keys together"),
     {0},
 };
 
@@ -66,7 +50,7 @@ static const struct conf_row cat_user_rows[] = {
     CONF_BOOL(struct cat_user, service, "false", "a service account, not a person"),
     CONF_TEXTS(struct cat_user, roles, RBAC_ROLES_MAX,
                "no key of this user does more than these allow together; none = as its keys say"),
-    CONF_GROUP(struct cat_user, limits, cat_limits_rows, "of all keys of this user together"),
+    CONF_GROUP(struct cat_user, limits, limits_rows, "of all keys of this user together"),
     {0},
 };
 
@@ -100,7 +84,7 @@ static const struct conf_row cat_upstream_rows[] = {
                 "to get a connection, waiting for one included"),
     CONF_NUMBER(struct cat_upstream, first_byte_ms, "600000", 1, 3600000, "ms",
                 "from the request to the head of the answer"),
-    CONF_GROUP(struct cat_upstream, limits, cat_limits_rows, "of what is sent to it"),
+    CONF_GROUP(struct cat_upstream, limits, limits_rows, "of what is sent to it"),
     CONF_GROUP(struct cat_upstream, price, cat_price_rows, "what it costs"),
     {0},
 };
@@ -129,7 +113,7 @@ static const struct conf_row cat_model_rows[] = {
                "models that answer instead when no server of this one can"),
     CONF_WORD(struct cat_model, balance, "two_choices", cat_balances, "how a server is chosen"),
     CONF_GROUP(struct cat_model, price, cat_price_rows, "what callers pay (default: its server's)"),
-    CONF_GROUP(struct cat_model, limits, cat_limits_rows, "of all requests for it together"),
+    CONF_GROUP(struct cat_model, limits, limits_rows, "of all requests for it together"),
     {0},
 };
 

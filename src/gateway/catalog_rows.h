@@ -3,6 +3,7 @@
 #ifndef GATEWAY_CATALOG_ROWS_H
 #define GATEWAY_CATALOG_ROWS_H
 
+#include "auth/limits.h"
 #include "auth/rbac.h"
 #include "base/conf.h"
 #include "net/addr.h"
@@ -15,12 +16,6 @@ enum {
     CAT_FALLBACKS_MAX = 8,
     CAT_NAME_BYTES_MAX = 63,
     CAT_WEIGHT_MAX = 1000,
-};
-
-/* 0 = no limit. */
-struct cat_limits {
-    uint64_t requests_per_minute, tokens_per_minute, tokens_per_day, concurrent;
-    int64_t money_per_month; /* billionths */
 };
 
 /* Billionths for a million tokens, or for one image. */
@@ -108,7 +103,7 @@ struct cat_set {
     struct conf_list organisations, roles, projects, users, upstreams, models;
 };
 
-extern const struct conf_row cat_limits_rows[], cat_set_rows[];
+extern const struct conf_row cat_set_rows[];
 
 /* The kinds in the store, in the order of cat_set_rows; `list` is the field of struct cat_set. */
 struct cat_kind_row {

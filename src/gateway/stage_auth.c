@@ -87,12 +87,14 @@ static bool auth_copy(struct gw_request *r, const struct principal *who)
     return true;
 }
 
-static enum gw_result auth_take_token(struct gw_request *r, const struct principal *who)
+static enum gw_result auth_take_token(struct gw_request *r, const struct jwt_identity *id)
 {
-    if (!auth_copy(r, who)) {
+    if (!auth_copy(r, &id->who)) {
         err_set(&r->err, RC_NOMEM, "Out of memory for a token.");
         return GW_FAIL;
     }
+    r->token_limits = id->limits;
+    r->who_limits = &r->token_limits;
     bool ok = gw_take_token(r->cat, &r->who, &r->project, &r->user, &r->err) == RC_OK;
     return ok ? auth_allow(r) : GW_FAIL;
 }
@@ -106,7 +108,7 @@ static enum gw_result auth_token_refused(struct gw_request *r, enum jwt_refusal 
 static void auth_on_token(void *ctx, const struct jwt_identity *id, enum jwt_refusal why)
 {
     struct gw_request *r = ctx;
-    enum gw_result result = id != NULL ? auth_take_token(r, &id->who) : auth_token_refused(r, why);
+    enum gw_result result = id != NULL ? auth_take_token(r, id) : auth_token_refused(r, why);
     if (result == GW_NEXT && gw_kind_has_body(r->kind)) {
         http_exchange_body_resume(r->x);
     }
@@ -118,7 +120,7 @@ static enum gw_result auth_by_token(struct gw_request *r, struct str token)
     struct jwt_verifier *v = r->gateway->conf.jwt;
     const struct jwt_identity *id = jwt_verifier_known(v, token);
     if (id != NULL) {
-        return auth_take_token(r, &id->who);
+        return auth_take_token(r, id);
     }
     return jwt_verifier_check(v, token, &r->jwt_wait, auth_on_token, r, &r->err) == RC_OK ? GW_WAIT
                                                                                           : GW_FAIL;

@@ -89,7 +89,8 @@ struct gw_request {
     struct principal who;              /* PRINCIPAL_NONE until [auth] is through */
     const struct cat_project *project; /* who's, in `cat`; NULL = none */
     const struct cat_user *user;
-    const struct cat_limits *who_limits; /* of the key itself; NULL = none */
+    const struct cat_limits *who_limits; /* of the key or token itself; NULL = none */
+    struct cat_limits token_limits;      /* a token's; the cache may let go of it */
     struct jwt_wait jwt_wait;            /* while its token is checked */
 
     /* parse */

@@ -33,6 +33,13 @@ auth:
       project_claim: bud.project
       role: developer
       roles_claim: roles
+    - name: guests
+      issuer: https://guests.example
+      audiences: [bud]
+      algorithms: [RS256]
+      key_files: [%(folder)s/public.pem]
+      role: developer
+      limits: {requests_per_minute: 2}
 """
 
 
@@ -148,6 +155,16 @@ def test_limits_of_user_and_project_hold(issuer):
     assert caught.value.code == "insufficient_quota" and 100 < sum(spent) <= 200
     with pytest.raises(openai.PermissionDeniedError, match="nowhere"):
         ask(issuer.client(bud={"project": "nowhere"}))
+
+
+def test_each_subject_of_an_issuer_has_its_limits(issuer):
+    guest = {"iss": "https://guests.example"}
+    ask(issuer.client(sub="gil", **guest))
+    ask(issuer.client(sub="gil", jti="another token of his", **guest))
+    with pytest.raises(openai.RateLimitError, match="limit of the token"):
+        ask(issuer.client(sub="gil", **guest))
+    ask(issuer.client(sub="gus", **guest))
+    ask(issuer.client(sub="gil"))  # the same name at another issuer is somebody else
 
 
 def test_settings_without_audience_are_refused(tmp_path):

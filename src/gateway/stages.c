@@ -8,7 +8,10 @@
 #include "base/mem.h"
 #include "obs/metric.h"
 
-enum { STAGES_ARENA_BYTES_MAX = 1 << 20 }; /* names and heads: bodies are parsed elsewhere */
+enum {
+    STAGES_ARENA_BYTES_MAX = 1 << 20,  /* names and heads: bodies are parsed elsewhere */
+    STAGES_SMALL_BYTES_MAX = 16 << 10, /* always has room: bounded by the number of connections */
+};
 
 static const struct gw_stage gw_stages[GW_STAGE_N] = {
     [GW_STAGE_AUTH] = {"auth", stage_auth},    [GW_STAGE_PARSE] = {"parse", stage_parse},
@@ -84,7 +87,9 @@ void stages_back_to(struct gw_request *r, enum gw_stage_id stage)
 enum rc stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err *err)
 {
     struct gateway *g = r->gateway;
-    if (!gw_shared_hold(g->shared, bytes.len)) {
+    if (bytes.len <= STAGES_SMALL_BYTES_MAX - MIN(b->len, (size_t)STAGES_SMALL_BYTES_MAX)) {
+        gw_shared_hold_copy(g->shared, bytes.len);
+    } else if (!gw_shared_hold(g->shared, bytes.len)) {
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("memory")), 1);
         return err_set(err, RC_OVERLOADED, "Too many large requests are in work.");
     }
@@ -108,7 +113,10 @@ void stages_release(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
     if (r->call == NULL && r->ended) {
-        /* All that is left is to be taken by the client: it lies in the connection. */
+        /* All that is left is to be taken by the client: it lies in the connection. Until then it
+         * counts, or clients that take nothing could have all of the memory. */
+        gw_shared_hold_copy(g->shared, r->reply.len);
+        r->queued_bytes += r->reply.len;
         stages_unhold(r, &r->body);
         stages_unhold(r, &r->reply);
         stages_unhold(r, &r->edited);
@@ -123,6 +131,7 @@ void stages_release(struct gw_request *r)
     stages_unhold(r, &r->body);
     stages_unhold(r, &r->reply);
     stages_unhold(r, &r->edited);
+    gw_shared_unhold(g->shared, r->queued_bytes);
     ASSERT(r->ticket.n == 0 && r->backend == NULL);
     cat_put(r->cat);
     arena_deinit(&r->arena);

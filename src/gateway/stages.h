@@ -144,9 +144,10 @@ struct gw_request {
     uint32_t n_upstream_headers;
     bool upstream_is_stream, begun, saw_done, saw_error, paused;
     struct sse sse;
-    struct buf reply;  /* whole replies */
-    struct buf edited; /* the body with what this server needs; empty = as received */
-    bool hide_usage;   /* the client did not ask for the chunk that we did */
+    struct buf reply;    /* whole replies */
+    size_t queued_bytes; /* of a reply that the client's connection has; held until it is taken */
+    struct buf edited;   /* the body with what this server needs; empty = as received */
+    bool hide_usage;     /* the client did not ask for the chunk that we did */
     uint32_t prompt_tokens, cached_tokens, output_tokens;
     uint64_t first_event_ns;
     struct loop_timer ping_timer; /* streams: when the next comment is due */
@@ -174,8 +175,8 @@ void stages_release(struct gw_request *r);
 /* Whether who asks may have a model: by the permissions of the roles, the scopes of the key, the
  * list of the project. */
 bool stage_parse_allows(const struct gw_request *r, struct str model);
-/* Appends to the request's body or reply; RC_OVERLOADED when all requests together hold too much,
- * RC_TOO_LARGE at the buffer's own cap. */
+/* Appends to the request's body or reply; RC_OVERLOADED when all requests together hold too much
+ * (what is small always has room), RC_TOO_LARGE at the buffer's own cap. */
 RC stages_hold(struct gw_request *r, struct buf *b, struct str bytes, struct err *err);
 /* Gives back what such a buffer holds. */
 void stages_unhold(struct gw_request *r, struct buf *b);

@@ -319,6 +319,17 @@ static bool script_pour(struct peer *p)
     return ok && say_chunk(p, "data: [DONE]\n\n") && say(p, "0\r\n\r\n");
 }
 
+/* A whole answer of 24 MiB. */
+static bool script_large(struct peer *p)
+{
+    static const char piece[65537] = {[0 ... 65535] = 'y'};
+    bool ok = say(p, "HTTP/1.1 200 OK\r\ncontent-length: 25165832\r\n\r\n{\"x\":\"");
+    for (int i = 0; ok && i < 384; i++) {
+        ok = say(p, piece);
+    }
+    return ok && say(p, "\"}");
+}
+
 static const struct {
     const char *name;
     bool (*run)(struct peer *p);
@@ -357,6 +368,7 @@ static const struct {
     {"hold", script_hold},
     {"told", script_told},
     {"pour", script_pour},
+    {"large", script_large},
 };
 
 /* Reads one whole request into `in`; false at the end of the connection. */

@@ -389,6 +389,36 @@ static void long_bodies_are_parsed_aside_and_bounded_together(void **state)
     rig_close(&r);
 }
 
+/* A client that takes nothing of a large answer: what lies in its connection counts, so that the
+ * next such answer has no room, and small ones do. */
+static void answers_that_nobody_takes_are_bounded_together(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct answer a;
+    int status = 0;
+    r = (struct rig){.shared_conf = {.held_bytes_max = 40 << 20}};
+    rig_open_more(&r, (struct gateway_conf){0});
+    int slow = rig_send(&r, "large", false);
+    struct pollfd first = {.fd = slow, .events = POLLIN};
+    assert_int_equal(poll(&first, 1, 20000), 1);
+    rig_ask(&r, "large", false, &a);
+    assert_int_equal(a.status, 503);
+    assert_true(answer_is_error(&a, "overloaded"));
+    answer_free(&a);
+    rig_ask(&r, "ok", false, &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    close(slow);
+    for (int n = 0; status != 200; n++) { /* it is gone in a moment */
+        assert_true(n < WAIT_ROUNDS);
+        rig_ask(&r, "large", false, &a);
+        status = a.status;
+        answer_free(&a);
+    }
+    rig_close(&r);
+}
+
 /* ---- ends ---- */
 
 static void rig_drained(void *ctx)
@@ -495,6 +525,7 @@ int main(void)
         cmocka_unit_test(hang_ups_at_any_moment_lose_nothing),
         cmocka_unit_test(a_slow_client_slows_the_server_down),
         cmocka_unit_test(long_bodies_are_parsed_aside_and_bounded_together),
+        cmocka_unit_test(answers_that_nobody_takes_are_bounded_together),
         cmocka_unit_test(draining_answers_what_runs_and_what_waits),
         cmocka_unit_test(destroying_under_load_frees_everything),
     };

@@ -31,7 +31,7 @@ static void role_on_signal(void *ctx, int signum)
     }
     r->draining = true;
     log_event(LOG_PROCESS_STOP, log_cstr("role", "gateway"));
-    gateway_drain(r->front.gateway, GATEWAY_DRAIN_MS, role_drained, r);
+    gateway_group_drain(r->front.gateway, GATEWAY_DRAIN_MS, role_drained, r);
 }
 
 static enum rc cmd_gateway_main(const struct args *a, struct err *err)

@@ -187,7 +187,7 @@ static void serve_on_signal(void *ctx, int signum)
     s->draining = true;
     s->n_draining = 2;
     log_event(LOG_PROCESS_STOP, log_cstr("role", "serve"));
-    gateway_drain(s->front.gateway, SERVE_DRAIN_MS, serve_gateway_drained, s);
+    gateway_group_drain(s->front.gateway, SERVE_DRAIN_MS, serve_gateway_drained, s);
 }
 
 static void serve_announce(struct serve *s)
@@ -202,7 +202,7 @@ static void serve_on_state(void *ctx, enum supervise_state state)
 {
     struct serve *s = ctx;
     if (s->front.gateway != NULL) {
-        gateway_set_ready(s->front.gateway, state == SUPERVISE_READY);
+        gateway_group_set_ready(s->front.gateway, state == SUPERVISE_READY);
     }
     if (state == SUPERVISE_READY) {
         serve_announce(s);
@@ -230,6 +230,7 @@ static enum rc serve_start(struct serve *s, struct err *err)
                                    .ctx = s};
     const struct cat_local local = {
         .addr = s->server_addr, .models = s->models, .n_models = s->n_models};
+    s->front.one_loop = true;
     enum rc rc = front_start(&s->front, &local, err);
     rc = rc == RC_OK ? loop_signal(s->front.loop, SIGTERM, serve_on_signal, s, err) : rc;
     rc = rc == RC_OK ? loop_signal(s->front.loop, SIGINT, serve_on_signal, s, err) : rc;

@@ -11,12 +11,16 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/model_path.h"
+#include "device/device.h"
 #include "gateway/catalog_file.h"
 #include "net/tls_keep.h"
 #include "obs/log.h"
 #include "stores/journal.h"
 
-enum { FRONT_LOG_MS = 50 };
+enum {
+    FRONT_LOG_MS = 50,
+    FRONT_LOOPS_MAX = 16, /* unless the settings ask for more */
+};
 
 /* ---- settings ---- */
 
@@ -364,14 +368,14 @@ static void front_on_log_timer(void *ctx)
 static bool front_is_ready(void *ctx)
 {
     const struct front *f = ctx;
-    return f->gateway != NULL && gateway_is_ready(f->gateway);
+    return f->gateway != NULL && gateway_is_ready(gateway_group_first(f->gateway));
 }
 
 static enum rc front_authenticate(void *ctx, struct http_exchange *x, struct admin_caller *caller,
                                   bool *later, struct err *err)
 {
     const struct front *f = ctx;
-    return gateway_authenticate(f->gateway, x, caller, later, err);
+    return gateway_authenticate(gateway_group_first(f->gateway), x, caller, later, err);
 }
 
 static void front_put(void *ctx, void *held)
@@ -383,7 +387,7 @@ static void front_put(void *ctx, void *held)
 static void front_write_status(void *ctx, struct json_writer *w)
 {
     const struct front *f = ctx;
-    gateway_write_status(f->gateway, w);
+    gateway_write_status(gateway_group_first(f->gateway), w);
 }
 
 /* As if asked to stop from outside: the role's own handler drains. */
@@ -453,7 +457,7 @@ static enum rc front_load_usage(struct front *f, struct err *err)
 {
     struct meta *m = NULL;
     enum rc rc = meta_open(&m, f->meta_path, err);
-    rc = rc == RC_OK ? gateway_load_usage(f->gateway, m, err) : rc;
+    rc = rc == RC_OK ? gateway_load_usage(gateway_group_first(f->gateway), m, err) : rc;
     meta_close(m);
     return rc;
 }
@@ -464,57 +468,81 @@ static enum rc front_start_jwt(struct front *f, struct err *err)
     return conf.issuers->n > 0 ? jwt_verifier_create(&f->jwt, f->loop, &conf, err) : RC_OK;
 }
 
-enum rc front_start(struct front *f, const struct cat_local *local, struct err *err)
+static uint32_t front_loops(const struct front *f)
+{
+    uint32_t said = (uint32_t)f->settings.gateway.loops;
+    return said != 0     ? said
+           : f->one_loop ? 1
+                         : MIN(device_cpu_share(""), (uint32_t)FRONT_LOOPS_MAX);
+}
+
+static enum rc front_start_gateway(struct front *f, struct err *err)
 {
     const struct settings *s = &f->settings;
-    struct gateway_conf gateway = {.listen = f->listen,
-                                   .conns_max = (uint32_t)s->gateway.connections_max,
-                                   .wait_ms = s->gateway.wait_ms,
-                                   .ping_ms = s->gateway.ping_ms,
-                                   .serve_unwritten = s->usage.when_full == SETTINGS_SERVE};
-    const struct gw_shared_conf shared = {.held_bytes_max = (size_t)s->gateway.held_bytes_max,
-                                          .waiting_max = (uint32_t)s->gateway.waiting_max};
-    struct catalog_conf catalog = {.pepper = &f->pepper, .kms = f->kms, .local = *local};
-    struct admin_conf admin = {.listen = f->admin_listen,
-                               .metrics_open = s->metrics_open,
-                               .store = &f->admin_store,
-                               .is_ready = front_is_ready,
-                               .authenticate = front_authenticate,
-                               .abandon = gateway_authenticate_end,
-                               .put = front_put,
-                               .reply_error = gateway_reply_error,
-                               .write_status = front_write_status,
-                               .drain = front_drain,
-                               .reload = front_start_reload,
-                               .ctx = f};
-    f->local = *local;
+    const struct gateway_group_conf conf = {
+        .gateway = {.listen = f->listen,
+                    .tls = f->api_tls,
+                    .jwt = f->jwt,
+                    .journal = f->journal,
+                    .conns_max = (uint32_t)s->gateway.connections_max,
+                    .wait_ms = s->gateway.wait_ms,
+                    .ping_ms = s->gateway.ping_ms,
+                    .serve_unwritten = s->usage.when_full == SETTINGS_SERVE},
+        .shared = {.held_bytes_max = (size_t)s->gateway.held_bytes_max,
+                   .waiting_max = (uint32_t)s->gateway.waiting_max},
+        .n_loops = front_loops(f)};
+    enum rc rc = gateway_group_create(&f->gateway, f->loop, &conf, f->catalog, &f->bound, err);
+    return rc == RC_OK ? front_load_usage(f, err) : rc;
+}
+
+static enum rc front_start_admin(struct front *f, struct err *err)
+{
+    const struct admin_conf conf = {.listen = f->admin_listen,
+                                    .tls = f->admin_tls,
+                                    .metrics_open = f->settings.metrics_open,
+                                    .store = &f->admin_store,
+                                    .is_ready = front_is_ready,
+                                    .authenticate = front_authenticate,
+                                    .abandon = gateway_authenticate_end,
+                                    .put = front_put,
+                                    .reply_error = gateway_reply_error,
+                                    .write_status = front_write_status,
+                                    .drain = front_drain,
+                                    .reload = front_start_reload,
+                                    .ctx = f};
     f->admin_store = (struct admin_store){.meta = f->admin_meta,
                                           .kms = f->kms,
                                           .pepper = &f->pepper,
                                           .audit = f->audit,
                                           .catalogue = front_catalogue};
+    return admin_create(&f->admin, f->loop, &conf, &f->admin_bound, err);
+}
+
+static enum rc front_start_catalog(struct front *f, struct err *err)
+{
+    const struct catalog_conf conf = {.pepper = &f->pepper, .kms = f->kms, .local = f->local};
+    struct str file = f->settings.catalogue;
+    enum rc rc = file.len > 0 ? front_apply(f, file.ptr, f->meta, err) : RC_OK;
+    rc = rc == RC_OK ? catalog_create(&f->catalog, f->loop, f->meta, &conf, err) : rc;
+    if (rc == RC_OK) {
+        f->meta = NULL; /* the catalog's now */
+    }
+    return rc;
+}
+
+enum rc front_start(struct front *f, const struct cat_local *local, struct err *err)
+{
+    f->local = *local;
+    loop_workers_for(front_loops(f));
     enum rc rc = front_start_loop(f, err);
     rc = rc == RC_OK ? front_tls(f, &f->listen, true, &f->api_tls, err) : rc;
     rc = rc == RC_OK ? front_tls(f, &f->admin_listen, false, &f->admin_tls, err) : rc;
-    gateway.tls = f->api_tls;
-    admin.tls = f->admin_tls;
-    if (rc == RC_OK && s->catalogue.len > 0) {
-        rc = front_apply(f, s->catalogue.ptr, f->meta, err);
-    }
+    rc = rc == RC_OK ? front_start_catalog(f, err) : rc;
     rc = rc == RC_OK ? front_start_jwt(f, err) : rc;
-    gateway.jwt = f->jwt;
-    rc = rc == RC_OK ? catalog_create(&f->catalog, f->loop, f->meta, &catalog, err) : rc;
-    if (rc == RC_OK) {
-        f->meta = NULL; /* the catalog's now */
-        rc = front_open_journal(f, err);
-        gateway.journal = f->journal;
-    }
-    gw_shared_create(&f->shared, &shared);
-    gateway.shared = f->shared;
-    rc = rc == RC_OK ? gateway_create(&f->gateway, f->loop, &gateway, f->catalog, &f->bound, err)
-                     : rc;
-    rc = rc == RC_OK ? front_load_usage(f, err) : rc;
-    return rc == RC_OK ? admin_create(&f->admin, f->loop, &admin, &f->admin_bound, err) : rc;
+    rc = rc == RC_OK ? front_open_journal(f, err) : rc;
+    rc = rc == RC_OK ? front_start_gateway(f, err) : rc;
+    rc = rc == RC_OK ? front_start_admin(f, err) : rc;
+    return rc == RC_OK ? gateway_group_start(f->gateway, err) : rc;
 }
 
 void front_end(struct front *f)
@@ -523,14 +551,13 @@ void front_end(struct front *f)
         front_take_back_key(f);
     }
     admin_destroy(f->admin);
-    gateway_destroy(f->gateway);
+    gateway_group_destroy(f->gateway);
     jwt_verifier_destroy(f->jwt);
     catalog_destroy(f->catalog);
     tls_keep_destroy(f->api_tls);
     tls_keep_destroy(f->admin_tls);
     loop_timer_stop(&f->log_timer);
     loop_destroy(f->loop);
-    gw_shared_put(f->shared);
     journal_close(f->journal);
     log_flush();
     meta_close(f->meta);

@@ -1,5 +1,6 @@
 /* front.h: the front door as `bud serve` and `bud gateway` run it: settings, stores, first key,
- * catalogue, API and admin listeners, reload on SIGHUP. Everything on one loop, which is here. */
+ * catalogue, API and admin listeners, reload on SIGHUP. One loop is here and has all of that; the
+ * gateway may have more, each on a thread of its own. */
 #ifndef CLI_FRONT_H
 #define CLI_FRONT_H
 
@@ -7,8 +8,7 @@
 
 #include "admin/admin.h"
 #include "cli/settings.h"
-#include "gateway/gateway.h"
-#include "gateway/shared.h"
+#include "gateway/group.h"
 
 struct jwt_verifier;
 struct tls_keep;
@@ -19,7 +19,7 @@ struct front {
     char home[PATH_MAX];
     char meta_path[PATH_MAX + 16];
     struct loop *loop;
-    struct gateway *gateway;
+    struct gateway_group *gateway; /* NULL until front_start is through that */
     struct addr bound, admin_bound;
     char first_key[KEY_TEXT_BYTES]; /* "" once it was shown, or when there were keys already */
     /* private */
@@ -31,7 +31,6 @@ struct front {
     struct catalog *catalog;
     struct cat_local local;
     struct journal *journal;
-    struct gw_shared *shared;
     struct admin *admin;
     struct jwt_verifier *jwt; /* NULL: no issuers */
     struct audit *audit;
@@ -42,6 +41,7 @@ struct front {
     struct loop_timer log_timer;
     char first_key_id[META_KEY_ID_BYTES];
     bool makes_key, reloading;
+    bool one_loop;         /* unless the settings say how many: the cores are somebody else's */
     struct settings fresh; /* being applied */
     struct err reload_err;
 };

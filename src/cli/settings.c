@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/yaml.h"
 #include "engine/tensor/backend.h"
+#include "gateway/group.h"
 #include "net/tls.h"
 
 enum { SETTINGS_ARENA_BYTES_MAX = 16 << 20 };
@@ -30,6 +31,9 @@ static const struct conf_row settings_gateway_rows[] = {
                 "of silence on a stream before a comment is sent"),
     CONF_NUMBER(struct settings_gateway, held_bytes_max, "536870912", 1048576, 1099511627776,
                 "bytes", "bodies and whole replies of all requests together; more get 503"),
+    CONF_NUMBER(struct settings_gateway, loops, "0", 0, GATEWAY_LOOPS_MAX, "loops",
+                "threads that serve requests; 0 = one per core that `bud gateway` gets, at most "
+                "16, and one under `bud serve`, whose cores are the model server's"),
     {0},
 };
 

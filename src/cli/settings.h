@@ -10,7 +10,7 @@
 #include "obs/log.h"
 
 struct settings_gateway {
-    uint64_t connections_max, wait_ms, waiting_max, ping_ms, held_bytes_max;
+    uint64_t connections_max, wait_ms, waiting_max, ping_ms, held_bytes_max, loops;
 };
 
 enum settings_full { SETTINGS_REFUSE, SETTINGS_SERVE };

@@ -26,6 +26,9 @@ struct device; /* opaque */
 RC device_cpu_open(struct device **out, const char *root, struct err *err);
 /* Memory that this process may use, of this machine; 0 when the system does not tell. */
 uint64_t device_cpu_memory_bytes(void);
+/* Cores whose time this process gets: those it may run on, or its control group's quota where that
+ * is less, rounded up. At least 1. `root` as above. */
+uint32_t device_cpu_share(const char *root);
 /* NULL is allowed. */
 void device_close(struct device *d);
 const struct device_info *device_info(const struct device *d);

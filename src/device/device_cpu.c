@@ -157,6 +157,34 @@ uint64_t device_cpu_memory_bytes(void)
     return bytes;
 }
 
+/* "max 100000", or "150000 100000": so many microseconds in each period (cgroup v2). */
+static uint64_t device_quota(const struct device *d)
+{
+    struct buf text;
+    uint64_t quota = 0, period = 0;
+    bool set = false;
+    if (device_read(d, "/sys/fs/cgroup/cpu.max", &text, NULL) == RC_OK) {
+        struct str rest = str_trim(buf_str(&text));
+        set = str_to_u64(str_cut(&rest, ' '), &quota) && str_to_u64(str_trim(rest), &period);
+    }
+    buf_deinit(&text);
+    if (!set) {
+        quota = device_read_u64(d, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", 0); /* v1: -1 = none */
+        period = device_read_u64(d, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", 0);
+    }
+    bool known = quota > 0 && period > 0 && quota <= UINT64_MAX - period;
+    return known ? (quota + period - 1) / period : UINT32_MAX;
+}
+
+uint32_t device_cpu_share(const char *root)
+{
+    struct device d = {0};
+    int cpus[1];
+    str_copy(d.root, sizeof(d.root), str_from(root));
+    uint64_t cores = MIN((uint64_t)thread_cpus(cpus, 1), device_quota(&d));
+    return (uint32_t)MAX(cores, (uint64_t)1);
+}
+
 void device_close(struct device *d)
 {
     mem_free(d);

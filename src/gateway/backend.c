@@ -11,6 +11,15 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
+/* Tells other loops whether this one's breaker is closed. */
+static void backend_count_open(struct backend *b, bool open)
+{
+    if (open != b->counted_open) {
+        b->counted_open = open;
+        atomic_fetch_add_explicit(&b->server->n_open, open ? 1 : UINT32_MAX, memory_order_relaxed);
+    }
+}
+
 static void backend_set_ready(struct backend *b, bool ready)
 {
     bool was = b->ready;
@@ -23,6 +32,7 @@ static void backend_set_ready(struct backend *b, bool ready)
         http_pool_flush(b->pool);
     } else {
         breaker_init(&b->breaker);
+        backend_count_open(b, false);
         b->owner->on_well(b->owner->ctx);
     }
 }
@@ -127,6 +137,13 @@ static uint64_t backend_shape(const struct cat_upstream *u)
     return shape;
 }
 
+/* At least one: with fewer connections than loops there is one of each. */
+static uint32_t backend_conns_max(const struct backend *b, const struct cat_upstream *u)
+{
+    uint32_t all = u->connections_max != 0 ? (uint32_t)u->connections_max : HTTP_POOL_CONNS_MAX;
+    return MAX(all / b->owner->n_loops, 1u);
+}
+
 static enum rc backend_open(struct backend *b, const struct cat_upstream *u, struct err *err)
 {
     struct loop *l = b->owner->loop;
@@ -146,7 +163,7 @@ static enum rc backend_open(struct backend *b, const struct cat_upstream *u, str
                                   .host = u->host,
                                   .tls = b->tls,
                                   .tls_host = u->tls_name,
-                                  .conns_max = (uint32_t)u->connections_max,
+                                  .conns_max = backend_conns_max(b, u),
                                   .connect_ms = u->connect_ms};
     rc = rc == RC_OK ? http_pool_create(&b->pool, l, &pool, err) : rc;
     if (rc != RC_OK) {
@@ -166,6 +183,8 @@ static void backend_free(struct backend *b)
     http_pool_destroy(b->pool);
     resolve_stop(b->resolve);
     tls_keep_destroy(b->tls);
+    backend_count_open(b, false);
+    gw_shared_server_put(b->owner->shared, b->server);
     /* A probe under way still ends in this turn; memory goes back behind it. */
     mem_wipe(b->probe_auth, sizeof(b->probe_auth));
     loop_task_init(&b->reclaim, mem_free, b);
@@ -186,6 +205,7 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
     struct backend *b = mem_zalloc(sizeof(*b));
     b->owner = all;
     b->id = hash_str(u->name);
+    b->server = gw_shared_server_get(all->shared, u->name);
     b->addr = u->addr;
     b->local = str_is(u->name, CAT_LOCAL);
     b->shape = backend_shape(u);
@@ -207,6 +227,7 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
     loop_timer_init(&b->probe_timer, all->loop, backend_on_probe_timer, b);
     enum rc rc = backend_open(b, u, err);
     if (rc != RC_OK) {
+        gw_shared_server_put(all->shared, b->server);
         mem_free(b);
         return err_context(err, "upstream %.*s", STR(u->name));
     }
@@ -259,9 +280,10 @@ enum rc gw_backends_sync(struct backends *b, const struct cat *cat, struct err *
     return rc;
 }
 
-void gw_backends_init(struct backends *b, struct loop *l)
+void gw_backends_init(struct backends *b, struct loop *l, struct gw_shared *shared,
+                      uint32_t n_loops)
 {
-    *b = (struct backends){.loop = l};
+    *b = (struct backends){.loop = l, .shared = shared, .n_loops = n_loops};
     list_init(&b->all);
 }
 
@@ -271,7 +293,10 @@ void gw_backends_deinit(struct backends *b)
     {
         struct backend *one = LIST_ENTRY(n, struct backend, node);
         one->gone = true;
-        one->outstanding = 0; /* their requests are gone with the gateway */
+        /* Their requests are gone with the gateway. */
+        atomic_fetch_sub_explicit(&one->server->n_outstanding, one->outstanding,
+                                  memory_order_relaxed);
+        one->outstanding = 0;
         backend_free(one);
     }
 }
@@ -299,22 +324,36 @@ bool gw_backends_any_ready(const struct backends *b)
 
 /* ---- calls ---- */
 
+static uint64_t backend_load(const _Atomic uint64_t *ms)
+{
+    return atomic_load_explicit(ms, memory_order_relaxed);
+}
+
+/* A cache line that other loops read is written only when that says something new. */
+static void backend_store(_Atomic uint64_t *ms, uint64_t now_ms)
+{
+    if (backend_load(ms) != now_ms) {
+        atomic_store_explicit(ms, now_ms, memory_order_relaxed);
+    }
+}
+
 bool gw_backend_begin(struct backend *b)
 {
     if (!b->ready || b->gone || !breaker_begin(&b->breaker, loop_now_ms(b->owner->loop))) {
         return false;
     }
-    if (b->outstanding++ == 0) {
-        b->progress_ms = loop_now_ms(b->owner->loop);
+    b->outstanding++;
+    if (atomic_fetch_add_explicit(&b->server->n_outstanding, 1, memory_order_relaxed) == 0) {
+        backend_store(&b->server->progress_ms, loop_now_ms(b->owner->loop));
     }
     return true;
 }
 
 void gw_backend_progress(struct backend *b)
 {
-    b->progress_ms = loop_now_ms(b->owner->loop);
-    if (b->suspect_until_ms != 0) {
-        b->suspect_until_ms = 0;
+    backend_store(&b->server->progress_ms, loop_now_ms(b->owner->loop));
+    if (backend_load(&b->server->suspect_until_ms) != 0 &&
+        atomic_exchange_explicit(&b->server->suspect_until_ms, 0, memory_order_relaxed) != 0) {
         log_event(LOG_UPSTREAM_WELL, log_cstr("upstream", b->name));
         b->owner->on_well(b->owner->ctx);
     }
@@ -323,20 +362,31 @@ void gw_backend_progress(struct backend *b)
 void gw_backend_is_due(struct backend *b)
 {
     uint64_t now_ms = loop_now_ms(b->owner->loop);
-    if (now_ms - b->progress_ms < BACKEND_DUE_MS) {
+    if (!gw_backend_is_silent(b)) {
         return;
     }
-    if (b->suspect_until_ms == 0) {
+    if (atomic_exchange_explicit(&b->server->suspect_until_ms, now_ms + BACKEND_SUSPECT_MS,
+                                 memory_order_relaxed) == 0) {
         metric_add(metric_get(METRIC_UPSTREAM_SUSPECTS), 1);
         log_event(LOG_UPSTREAM_SUSPECT, log_cstr("upstream", b->name),
-                  log_u64("silent_ms", now_ms - b->progress_ms));
+                  log_u64("silent_ms", now_ms - backend_load(&b->server->progress_ms)));
     }
-    b->suspect_until_ms = now_ms + BACKEND_SUSPECT_MS;
 }
 
 bool gw_backend_is_suspect(const struct backend *b)
 {
-    return loop_now_ms(b->owner->loop) < b->suspect_until_ms;
+    return loop_now_ms(b->owner->loop) < backend_load(&b->server->suspect_until_ms);
+}
+
+bool gw_backend_is_silent(const struct backend *b)
+{
+    uint64_t progress_ms = backend_load(&b->server->progress_ms); /* maybe of a faster loop */
+    return loop_now_ms(b->owner->loop) >= progress_ms + BACKEND_DUE_MS;
+}
+
+uint32_t gw_backend_outstanding(const struct backend *b)
+{
+    return atomic_load_explicit(&b->server->n_outstanding, memory_order_relaxed);
 }
 
 void gw_backend_finish(struct backend *b, enum breaker_end how)
@@ -345,11 +395,13 @@ void gw_backend_finish(struct backend *b, enum breaker_end how)
     bool was_closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
     ASSERT(b->outstanding > 0);
     b->outstanding--;
+    atomic_fetch_sub_explicit(&b->server->n_outstanding, 1, memory_order_relaxed);
     breaker_finish(&b->breaker, how, now);
     if (how == BREAKER_OK) {
         gw_backend_progress(b);
     }
     bool closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
+    backend_count_open(b, !closed);
     if (was_closed != closed) {
         log_event(closed ? LOG_BREAKER_CLOSED : LOG_BREAKER_OPEN, log_cstr("upstream", b->name));
     }

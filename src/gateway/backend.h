@@ -11,13 +11,15 @@
  * Suspect = it has live streams that have begun and are not held back by their clients, and not one
  * of them moved for BACKEND_DUE_MS. It is asked only when no other server of the version is well,
  * until something comes from it, or the streams are gone and BACKEND_SUSPECT_MS have passed.
- * One loop. */
+ * One loop. Where a process has several, each has its own connections, health checks and breaker;
+ * how many requests are under way, progress and suspicion are shared (shared.h). */
 #ifndef GATEWAY_BACKEND_H
 #define GATEWAY_BACKEND_H
 
 #include "base/list.h"
 #include "gateway/breaker.h"
 #include "gateway/catalog_build.h"
+#include "gateway/shared.h"
 #include "net/http_client.h"
 #include "net/loop.h"
 
@@ -43,13 +45,13 @@ struct backend {
     struct resolve *resolve; /* a name instead of an address */
     bool resolved, prepared; /* calls can be made; once true, stays so */
     struct breaker breaker;
-    uint32_t outstanding; /* requests that hold it */
-    bool local;           /* gw_backends_set_local says whether it is ready */
+    struct gw_server *server; /* the same upstream as all loops see it */
+    bool counted_open;        /* in server->n_open */
+    uint32_t outstanding;     /* requests of this loop that hold it */
+    bool local;               /* gw_backends_set_local says whether it is ready */
     bool ready;
-    bool gone;                 /* in no catalogue any more: freed when nothing holds it */
-    struct list requests;      /* gw_request.at_backend: those that hold it */
-    uint64_t progress_ms;      /* when something last came from it */
-    uint64_t suspect_until_ms; /* 0 = not suspect */
+    bool gone;            /* in no catalogue any more: freed when nothing holds it */
+    struct list requests; /* gw_request.at_backend: those that hold it */
     /* health checks of those that are not local */
     struct loop_timer probe_timer;
     struct http_call *probe;
@@ -62,6 +64,8 @@ struct backend {
 
 struct backends {
     struct loop *loop;
+    struct gw_shared *shared;
+    uint32_t n_loops; /* with gateways: each has its share of an upstream's connections */
     struct list all;
     bool local_ready;
     uint32_t n_gone;
@@ -72,7 +76,8 @@ struct backends {
 };
 
 /* `on_well`, `on_away` and `ctx` are the caller's to set behind it. */
-void gw_backends_init(struct backends *b, struct loop *l);
+void gw_backends_init(struct backends *b, struct loop *l, struct gw_shared *shared,
+                      uint32_t n_loops);
 /* Every call on them has ended or was cancelled. */
 void gw_backends_deinit(struct backends *b);
 /* Makes those of a new catalogue, lets go of those that left it. */
@@ -90,5 +95,9 @@ void gw_backend_progress(struct backend *b);
 /* A token is due from it. Marks it suspect when nothing has come for too long. */
 void gw_backend_is_due(struct backend *b);
 bool gw_backend_is_suspect(const struct backend *b);
+/* Whether one should be due by now, if any is. */
+bool gw_backend_is_silent(const struct backend *b);
+/* Requests of all loops that hold it. */
+uint32_t gw_backend_outstanding(const struct backend *b);
 
 #endif

@@ -224,14 +224,23 @@ enum rc gateway_load_usage(struct gateway *g, struct meta *m, struct err *err)
 
 /* ---- life ---- */
 
+/* Of one loop: the kernel spreads connections, but not evenly. Exact for all of them together is
+ * the address's own count. */
+static uint32_t gateway_conns_max(const struct gateway_conf *c)
+{
+    uint32_t all = c->conns_max != 0 ? c->conns_max : HTTP_SERVER_CONNS_MAX;
+    return c->n_loops > 2 ? MIN(all, all / c->n_loops * 2 + 64) : all;
+}
+
 static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *err)
 {
     struct http_server_conf http = {.handler = gateway_handle,
                                     .handler_ctx = g,
-                                    .conns_max = g->conf.conns_max,
+                                    .conns_max = gateway_conns_max(&g->conf),
                                     .error_format = api_fail_status,
                                     .error_type = STR_LIT("application/json")};
-    struct listen_conf listen = {.addr = g->conf.listen, .tls = g->conf.tls};
+    struct listen_conf listen = {
+        .addr = g->conf.listen, .tls = g->conf.tls, .group = g->conf.address};
     enum rc rc = gw_backends_sync(&g->backends, g->cat, err);
     rc = rc == RC_OK ? catalog_follow(g->catalog, &g->news, g->loop, gateway_on_catalog, g, err)
                      : rc;
@@ -249,6 +258,7 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->catalog = catalog;
     g->cat = catalog_now(catalog);
     cat_hold(g->cat);
+    g->conf.n_loops = MAX(conf->n_loops, 1u);
     g->shared = gw_shared_get(conf->shared);
     g->conf.wait_ms = conf->wait_ms != 0 ? conf->wait_ms : GATEWAY_WAIT_MS;
     g->conf.ping_ms = conf->ping_ms != 0 ? conf->ping_ms : GATEWAY_PING_MS;
@@ -256,7 +266,7 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     gateway_seed(&g->rng);
     arena_init(&g->scratch, GATEWAY_SCRATCH_BYTES_MAX);
     g->retry_budget = 5 * GATEWAY_RETRIES_MAX;
-    gw_backends_init(&g->backends, l);
+    gw_backends_init(&g->backends, l, g->shared, g->conf.n_loops);
     g->backends.on_well = gateway_on_well;
     g->backends.on_away = stage_proxy_on_away;
     g->backends.ctx = g;

@@ -20,9 +20,11 @@ enum {
 
 struct gateway_conf {
     struct addr listen;
-    struct tls_keep *tls;     /* NULL = plain; must outlive the gateway's connections */
-    struct gw_shared *shared; /* of all gateways of the process; held by the gateway */
-    uint32_t conns_max;       /* 0 = HTTP_SERVER_CONNS_MAX */
+    struct tls_keep *tls;         /* NULL = plain; must outlive the gateway's connections */
+    struct gw_shared *shared;     /* of all gateways of the process; held by the gateway */
+    uint32_t n_loops;             /* of the process that have a gateway; 0 = this one alone */
+    struct listen_group *address; /* their common address and its cap; NULL = alone */
+    uint32_t conns_max;           /* 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
     struct journal *journal;  /* borrowed; where usage is written down; NULL = nowhere */
     bool serve_unwritten;     /* requests go on when it cannot be; else 503 */

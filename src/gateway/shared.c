@@ -22,6 +22,8 @@ void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf)
     s->conf.held_bytes_max =
         conf->held_bytes_max != 0 ? conf->held_bytes_max : (size_t)GW_HELD_BYTES_MAX;
     s->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GW_WAITING_MAX;
+    pthread_mutex_init(&s->lock, NULL);
+    list_init(&s->servers);
     limiter_create(&s->limiter, shared_seed());
     lockout_create(&s->lockout, shared_seed());
     explain_create(&s->explain);
@@ -41,6 +43,8 @@ void gw_shared_put(struct gw_shared *s)
     }
     ASSERT(gw_shared_held_bytes(s) == 0);
     ASSERT(gw_shared_n_waiting(s) == 0 && gw_shared_n_requests(s) == 0);
+    ASSERT(list_is_empty(&s->servers));
+    pthread_mutex_destroy(&s->lock);
     limiter_destroy(s->limiter);
     lockout_destroy(s->lockout);
     explain_destroy(s->explain);
@@ -114,4 +118,40 @@ void gw_shared_request_end(struct gw_shared *s)
 uint32_t gw_shared_n_requests(const struct gw_shared *s)
 {
     return atomic_load_explicit(&s->n_requests, memory_order_relaxed);
+}
+
+/* ---- upstreams ---- */
+
+struct gw_server *gw_shared_server_get(struct gw_shared *s, struct str name)
+{
+    struct gw_server *found = NULL;
+    pthread_mutex_lock(&s->lock);
+    LIST_EACH(&s->servers, n)
+    {
+        struct gw_server *one = LIST_ENTRY(n, struct gw_server, node);
+        found = str_is(name, one->name) ? one : found;
+    }
+    if (found == NULL) {
+        found = mem_zalloc(sizeof(*found));
+        found->name = mem_zalloc(name.len + 1);
+        str_copy(found->name, name.len + 1, name);
+        list_push_back(&s->servers, &found->node);
+    }
+    found->n_refs++;
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+void gw_shared_server_put(struct gw_shared *s, struct gw_server *server)
+{
+    pthread_mutex_lock(&s->lock);
+    bool last = --server->n_refs == 0;
+    if (last) {
+        list_remove(&server->node);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (last) {
+        mem_free(server->name);
+        mem_free(server);
+    }
 }

@@ -1,5 +1,6 @@
 /* shared.h: what the gateways of one process have in common, whichever loops they run on: limits,
- * lock-out, the ring of explanations, and what all requests together may hold.
+ * lock-out, the ring of explanations, what all requests together may hold, and how busy and how
+ * lively each upstream is.
  *
  * Counts are atomic, the parts behind pointers have a lock of their own inside: any thread. Exact:
  * what is refused at a maximum is counted in before it is looked at. Not here: what each loop finds
@@ -7,9 +8,11 @@
 #ifndef GATEWAY_SHARED_H
 #define GATEWAY_SHARED_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
-#include "base/compiler.h"
+#include "base/list.h"
+#include "base/str.h"
 
 /* Limits; a zero field of gw_shared_conf takes the default. */
 enum {
@@ -22,6 +25,18 @@ struct gw_shared_conf {
     uint32_t waiting_max;
 };
 
+/* One upstream as all loops see it together. */
+struct gw_server {
+    _Atomic uint32_t n_outstanding;    /* requests that hold it */
+    _Atomic uint32_t n_open;           /* loops whose breaker is not closed */
+    _Atomic uint64_t progress_ms;      /* when something last came from it, of loop_now_ms */
+    _Atomic uint64_t suspect_until_ms; /* 0 = not suspect */
+    /* private */
+    struct list_node node;
+    uint32_t n_refs; /* under the lock */
+    char *name;
+};
+
 struct gw_shared {
     struct limiter *limiter;
     struct lockout *lockout;
@@ -31,6 +46,8 @@ struct gw_shared {
     struct gw_shared_conf conf;
     _Atomic size_t held_bytes;
     _Atomic uint32_t n_waiting, n_requests;
+    pthread_mutex_t lock; /* of the list */
+    struct list servers;
 };
 
 /* With one reference. */
@@ -57,5 +74,9 @@ uint32_t gw_shared_n_waiting(const struct gw_shared *s);
 void gw_shared_request_begin(struct gw_shared *s);
 void gw_shared_request_end(struct gw_shared *s);
 uint32_t gw_shared_n_requests(const struct gw_shared *s);
+
+/* The upstream of that name, with a reference; made when there is none. */
+struct gw_server *gw_shared_server_get(struct gw_shared *s, struct str name);
+void gw_shared_server_put(struct gw_shared *s, struct gw_server *server);
 
 #endif

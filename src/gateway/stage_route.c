@@ -48,7 +48,8 @@ static void route_gather(const struct gw_request *r, const struct cat_version *v
             (!pass.suspects && gw_backend_is_suspect(b))) {
             continue;
         }
-        c->servers[c->n] = (struct balance_server){.id = b->id, .outstanding = b->outstanding};
+        c->servers[c->n] =
+            (struct balance_server){.id = b->id, .outstanding = gw_backend_outstanding(b)};
         c->upstreams[c->n] = u;
         c->backends[c->n++] = b;
     }
@@ -270,13 +271,12 @@ static bool route_any_due(const struct backend *b)
 void stage_route_on_pulse(void *ctx)
 {
     struct gateway *g = ctx;
-    uint64_t now_ms = loop_now_ms(g->loop);
     bool any = false;
     LIST_EACH(&g->backends.all, n)
     {
         struct backend *b = LIST_ENTRY(n, struct backend, node);
         any = any || b->outstanding > 0;
-        if (now_ms - b->progress_ms >= BACKEND_DUE_MS && route_any_due(b)) {
+        if (gw_backend_is_silent(b) && route_any_due(b)) {
             gw_backend_is_due(b);
         }
     }

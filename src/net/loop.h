@@ -17,7 +17,7 @@
 enum {
     LOOP_POSTS_MAX = 4096,   /* waiting posts; past it loop_post refuses */
     LOOP_WORKS_MAX = 1024,   /* jobs queued or running; past it loop_work_start refuses */
-    LOOP_WORKS_SLOW_MAX = 2, /* slow jobs running at once (half of libuv's pool); others wait */
+    LOOP_WORKS_SLOW_MAX = 2, /* slow jobs of a loop running at once; others wait */
     LOOP_SIGNALS_MAX = 8,    /* watched signals; more is a programmer's mistake */
 };
 
@@ -118,6 +118,10 @@ RC loop_work_start(struct loop_work **out, struct loop *l, const struct loop_job
                    struct err *err);
 /* A job that has not begun never runs; one that runs, runs to its end. done comes either way. */
 void loop_work_cancel(struct loop_work *w);
+
+/* Sizes the process's pool of workers for so many loops, unless the environment has said how many:
+ * slow jobs of all loops leave two for others. Before the first job, and before any thread. */
+void loop_workers_for(uint32_t n_loops);
 
 /* --- signals --- */
 

@@ -4,6 +4,8 @@
  * goes to done through a deferred task, so that done never comes from inside loop_work_cancel. */
 #include "net/loop_work.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <uv.h>
 
 #include "base/assert.h"
@@ -106,6 +108,15 @@ void loop_work_cancel(struct loop_work *w)
     }
     /* UV_EBUSY: it runs, and done tells so. */
     uv_cancel((uv_req_t *)&w->uv);
+}
+
+void loop_workers_for(uint32_t n_loops)
+{
+    char text[16];
+    snprintf(text, sizeof(text), "%u", n_loops * LOOP_WORKS_SLOW_MAX + 2);
+    if (n_loops > 1) { /* libuv's own default, 4, is what one loop needs */
+        (void)setenv("UV_THREADPOOL_SIZE", text, 0);
+    }
 }
 
 void loop_works_init(struct loop_works *ws, struct loop *l)

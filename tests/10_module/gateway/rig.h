@@ -5,8 +5,7 @@
 #include "10_module/gateway/fake.h"
 
 #include "auth/jwt_verifier.h"
-#include "gateway/gateway.h"
-#include "gateway/shared.h"
+#include "gateway/group.h"
 #include "net/loop.h"
 
 #define COMPLETE "POST /v1/completions"
@@ -21,8 +20,9 @@ struct rig {
     struct loop *loop;
     struct catalog *catalog;
     struct gw_shared_conf shared_conf; /* set before rig_open_more */
-    struct gw_shared *shared;
-    struct gateway *gateway;
+    uint32_t n_loops;                  /* 0 = 1 */
+    struct gateway_group *group;
+    struct gateway *gateway; /* the first loop's */
     struct addr addr;
     struct thread thread;
     const char *limits, *scopes, *project; /* of the key; set before rig_open_more */
@@ -46,12 +46,12 @@ static inline void rig_run(void *arg)
 
 static inline void rig_do_ready(void *ctx)
 {
-    gateway_set_ready(((struct rig *)ctx)->gateway, true);
+    gateway_group_set_ready(((struct rig *)ctx)->group, true);
 }
 
 static inline void rig_do_away(void *ctx)
 {
-    gateway_set_ready(((struct rig *)ctx)->gateway, false);
+    gateway_group_set_ready(((struct rig *)ctx)->group, false);
 }
 
 static inline void rig_ready(struct rig *r, bool ready)
@@ -103,11 +103,13 @@ static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
         assert_int_equal(jwt_verifier_create(&r->jwt, r->loop, &jwt, &err), RC_OK);
         conf.jwt = r->jwt;
     }
-    gw_shared_create(&r->shared, &r->shared_conf);
-    conf.shared = r->shared;
-    assert_int_equal(gateway_create(&r->gateway, r->loop, &conf, r->catalog, &r->addr, &err),
+    const struct gateway_group_conf group = {
+        .gateway = conf, .shared = r->shared_conf, .n_loops = MAX(r->n_loops, 1u)};
+    assert_int_equal(gateway_group_create(&r->group, r->loop, &group, r->catalog, &r->addr, &err),
                      RC_OK);
-    gateway_set_ready(r->gateway, true);
+    r->gateway = gateway_group_first(r->group);
+    gateway_group_set_ready(r->group, true);
+    assert_int_equal(gateway_group_start(r->group, &err), RC_OK);
     assert_int_equal(thread_start(&r->thread, "gateway", -1, rig_run, r), RC_OK);
 }
 
@@ -121,11 +123,10 @@ static inline void rig_close(struct rig *r)
 {
     loop_stop(r->loop);
     thread_join(&r->thread);
-    gateway_destroy(r->gateway);
+    gateway_group_destroy(r->group);
     jwt_verifier_destroy(r->jwt);
     catalog_destroy(r->catalog);
     loop_destroy(r->loop);
-    gw_shared_put(r->shared);
     atomic_store(&r->fake.stopping, true);
     thread_join(&r->fake.thread);
     for (uint32_t i = 0; i < r->fake.n_peers; i++) {

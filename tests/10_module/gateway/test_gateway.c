@@ -438,7 +438,7 @@ static void rig_do_drain(void *ctx)
 static void rig_do_look(void *ctx)
 {
     struct rig *r = ctx;
-    atomic_store(&r->n_waiting, (int)gw_shared_n_waiting(r->shared));
+    atomic_store(&r->n_waiting, (int)gw_shared_n_waiting(r->gateway->shared));
 }
 
 /* Until n requests stand in line for a server. */

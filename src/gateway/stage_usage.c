@@ -88,11 +88,13 @@ static uint32_t usage_tokens(uint64_t bytes)
     return (uint32_t)MIN(n, (uint64_t)INT32_MAX);
 }
 
-/* Once something of an answer has come, and no counts with it. */
-static void usage_estimate(struct gw_request *r)
+/* Once something of an answer has come, and no counts with it; or the client has gone while a
+ * server was at it: else hanging up in time would cost nothing, and no limit count it. */
+static void usage_estimate(struct gw_request *r, enum rc how)
 {
     bool answered = r->n_events > 0 || (r->upstream_status == 200 && r->reply.len > 0);
-    if (r->has_counts || !answered) {
+    bool left = how == RC_CANCELLED && r->call != NULL && http_client_is_sent(r->call);
+    if (r->has_counts || !(answered || left)) {
         return;
     }
     r->estimated = true;
@@ -121,7 +123,7 @@ void stage_usage_settle(struct gw_request *r, enum rc how)
         return;
     }
     r->settled = true;
-    usage_estimate(r);
+    usage_estimate(r, how);
     stage_limit_settle(r);
     stage_route_settle(r);
     if (j == NULL) {

@@ -411,6 +411,11 @@ void http_client_resume(struct http_call *call)
     }
 }
 
+bool http_client_is_sent(const struct http_call *call)
+{
+    return call->result.sent;
+}
+
 void http_client_cancel(struct http_call *call)
 {
     if (call->ended || list_is_linked(&call->end_task.node)) {

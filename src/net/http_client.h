@@ -59,6 +59,8 @@ RC http_client_start(struct http_call **out, struct http_pool *pool,
 /* No on_body until resumed; the upstream is slowed; the idle deadline rests. */
 void http_client_pause(struct http_call *c);
 void http_client_resume(struct http_call *c);
+/* Whether the request goes out, or has gone: it may have had effect. */
+bool http_client_is_sent(const struct http_call *c);
 /* Closes the connection, so that the upstream stops; on_end(RC_CANCELLED) at the end of this turn,
  * no other callback before it. A second call does nothing. */
 void http_client_cancel(struct http_call *c);

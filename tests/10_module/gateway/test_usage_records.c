@@ -160,15 +160,41 @@ static void look(struct rig *r, const char *id, const char *says)
     buf_deinit(&l.out);
 }
 
-static void ask_as(struct rig *r, const char *id, const char *script)
+static int post_as(struct rig *r, const char *id, const char *script)
 {
     char auth[sizeof(r->auth)], before[sizeof(r->auth)];
     memcpy(before, r->auth, sizeof(before));
     int n = snprintf(auth, sizeof(auth), "%sx-request-id: %s\r\n", before, id);
     assert_true(n > 0 && (size_t)n < sizeof(auth));
     memcpy(r->auth, auth, sizeof(auth));
-    (void)ask_status(r, script);
+    int fd = post(r, script, "");
     memcpy(r->auth, before, sizeof(before));
+    return fd;
+}
+
+static void ask_as(struct rig *r, const char *id, const char *script)
+{
+    struct answer a;
+    ask_read(post_as(r, id, script), &a);
+    answer_free(&a);
+}
+
+/* Hanging up in time is not for nothing: a server has read the prompt. */
+static void who_goes_before_the_answer_has_used_the_prompt(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    rig_open_more(&r, (struct gateway_conf){0});
+    int fd = post_as(&r, "gone", "told");
+    wait_for(&r.fake.n_requests, 1);
+    close(fd);
+    look(&r, "gone", "\"prompt_tokens\":10,\"cached_tokens\":0,\"output_tokens\":0");
+    look(&r, "gone", "\"estimated\":true");
+    rig_ready(&r, false);
+    fd = post_as(&r, "early", "ok"); /* nobody is there to read this one */
+    close(fd);
+    look(&r, "early", "\"prompt_tokens\":0");
+    rig_close(&r);
 }
 
 static void what_was_tried_is_told(void **state)
@@ -200,6 +226,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_written_down_is_refused),
         cmocka_unit_test(or_served_by_policy),
         cmocka_unit_test(what_was_tried_is_told),
+        cmocka_unit_test(who_goes_before_the_answer_has_used_the_prompt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

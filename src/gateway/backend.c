@@ -75,12 +75,12 @@ static void backend_on_probe_timer(void *ctx)
         .on_end = backend_probe_end,
     };
     struct backend *b = ctx;
-    const struct http_header auth = {STR_LIT("authorization"), str_from(b->probe_auth)};
+    const struct http_header auth = {STR_LIT("authorization"), str_from(b->auth)};
     struct http_client_conf conf = {
         .method = HTTP_METHOD_GET,
         .target = str_from(b->probe_target),
         .headers = &auth,
-        .n_headers = b->probe_auth[0] != '\0' ? 1 : 0,
+        .n_headers = b->auth[0] != '\0' ? 1 : 0,
         .replayable = true,
         .first_byte_ms = BACKEND_PROBE_WAIT_MS,
         .idle_ms = BACKEND_PROBE_WAIT_MS,
@@ -186,7 +186,7 @@ static void backend_free(struct backend *b)
     backend_count_open(b, false);
     gw_shared_server_put(b->owner->shared, b->server);
     /* A probe under way still ends in this turn; memory goes back behind it. */
-    mem_wipe(b->probe_auth, sizeof(b->probe_auth));
+    mem_wipe(b->auth, sizeof(b->auth));
     loop_task_init(&b->reclaim, mem_free, b);
     loop_reclaim(b->owner->loop, &b->reclaim);
 }
@@ -220,7 +220,7 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
                                              : STR_LIT("/v1/models");
     snprintf(b->probe_target, sizeof(b->probe_target), "%.*s%.*s", STR(u->base), STR(path));
     if (u->key.len > 0) {
-        snprintf(b->probe_auth, sizeof(b->probe_auth), "Bearer %.*s", STR(u->key));
+        snprintf(b->auth, sizeof(b->auth), "Bearer %.*s", STR(u->key));
     }
     breaker_init(&b->breaker);
     list_init(&b->requests);
@@ -241,7 +241,7 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
 /* Whether a backend still serves an upstream: what it was made from is the same. */
 static bool backend_serves(const struct backend *b, const struct cat_upstream *u)
 {
-    struct str auth = str_from(b->probe_auth);
+    struct str auth = str_from(b->auth);
     struct str key = auth.len > 0 ? str_slice(auth, 7, auth.len) : auth;
     return str_is(u->url, b->url) && backend_shape(u) == b->shape &&
            u->addr.sa_bytes == b->addr.sa_bytes &&

@@ -51,6 +51,7 @@ struct backend {
     bool local;               /* gw_backends_set_local says whether it is ready */
     bool ready;
     bool gone;            /* in no catalogue any more: freed when nothing holds it */
+    char auth[1100];      /* "Bearer KEY" for it, or "" */
     struct list requests; /* gw_request.at_backend: those that hold it */
     /* health checks of those that are not local */
     struct loop_timer probe_timer;
@@ -58,7 +59,7 @@ struct backend {
     uint32_t n_misses;
     bool probe_good;
     bool wants_200; /* else any answer below 500 will do */
-    char probe_target[512], probe_auth[1100];
+    char probe_target[512];
     struct loop_task reclaim;
 };
 

@@ -1,4 +1,5 @@
 """Keys, limits, catalogue and fail-over through the program, judged by the official SDK."""
+import http.server
 import json
 import os
 import signal
@@ -215,3 +216,58 @@ def test_settings_are_checked_and_shown(tmp_path):
     assert bad.returncode == 1 and "did you mean listen" in bad.stderr
     with open(os.path.join(ROOT, "docs", "configuration.md"), encoding="utf-8") as page:
         assert page.read().endswith(subprocess.run([BUD, "config", "doc"], capture_output=True, text=True).stdout)
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    """Answers whatever it is asked, and notes whose key came."""
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.keys.append(self.headers["authorization"])
+        body = b'{"object":"text_completion"}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_moved_upstream_never_gets_the_old_ones_key(tmp_path):
+    """A request that began under the old catalogue goes to the new address, with the key of that."""
+    backs = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder) for _ in range(2)]
+    for b in backs:
+        b.keys = []
+        threading.Thread(target=b.serve_forever, daemon=True).start()
+    catalogue = tmp_path / "c.yaml"
+
+    def point_at(i):
+        catalogue.write_text(f'upstreams: [{{name: u, url: "http://127.0.0.1:{backs[i].server_port}", key_env: KEY{i}}}]\n'
+                             "models: [{name: m, versions: [{name: v, upstreams: [u]}]}]\n")
+    point_at(0)
+    boot = tmp_path / "key"
+    boot.write_text("sk-bud-" + "g" * 43 + "\n")
+    with Serve("--catalogue", str(catalogue), role="gateway",
+               env={"KEY0": "sk-old", "KEY1": "sk-new", "BUD_BOOTSTRAP_KEY_FILE": str(boot)}) as front:
+        front.key = "sk-bud-" + "g" * 43
+        body = {"model": "m", "prompt": "p"}
+        assert front.request("POST", "/v1/completions", body).status == 200
+        text = json.dumps(body).encode()
+        with front.raw() as slow:
+            slow.send(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
+                      f"Content-Length: {len(text)}\r\n\r\n".encode() + text[:5])
+            point_at(1)
+            os.kill(front.pid, signal.SIGHUP)
+
+            def moved():
+                front.request("POST", "/v1/completions", body)
+                return backs[1].keys
+            assert eventually(moved)
+            slow.send(text[5:])
+            assert slow.response().status == 200
+    assert set(backs[0].keys) == {"Bearer sk-old"} and set(backs[1].keys) == {"Bearer sk-new"}
+    for b in backs:
+        b.shutdown()
+        b.server_close()

@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "base/assert.h"
 
@@ -93,6 +92,12 @@ static bool write_text(char *out, size_t size, const char *text)
     return text[0] != '\0' && str_copy(out, size, str_from(text));
 }
 
+static bool write_number(char *out, size_t size, bool has, uint64_t n)
+{
+    char text[STR_U64_BYTES];
+    return has && str_copy(out, size, str_make(text, str_put_u64(text, n)));
+}
+
 static bool write_request_id(const struct api_link *link, char *out, size_t size)
 {
     return write_text(out, size, link->request_id);
@@ -116,14 +121,12 @@ static bool write_class(const struct api_link *link, char *out, size_t size)
 
 static bool write_deadline(const struct api_link *link, char *out, size_t size)
 {
-    snprintf(out, size, "%" PRIu64, link->deadline_ms);
-    return link->has_deadline;
+    return write_number(out, size, link->has_deadline, link->deadline_ms);
 }
 
 static bool write_budget(const struct api_link *link, char *out, size_t size)
 {
-    snprintf(out, size, "%" PRIu32, link->budget_tokens);
-    return link->has_budget;
+    return write_number(out, size, link->has_budget, link->budget_tokens);
 }
 
 /* ---- headers ---- */

@@ -76,11 +76,34 @@ static void add_escape(struct buf *out, unsigned char c)
     }
 }
 
+/* How many bytes of whole words, eight at a time, need no look: neither quote, backslash, control
+ * nor beyond ASCII. Borrows can only mark bytes above a true one. */
+static size_t plain_before(struct str s)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    size_t at = 0;
+    while (s.len - at >= sizeof(ones)) {
+        uint64_t w;
+        memcpy(&w, s.ptr + at, sizeof(w));
+        uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
+        uint64_t hit = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | (w - ones * 0x20);
+        if (((hit | w) & high) != 0) {
+            break;
+        }
+        at += sizeof(w);
+    }
+    return at;
+}
+
 static void add_quoted(struct buf *out, struct str s)
 {
     size_t from = 0, i = 0;
     buf_add_byte(out, '"');
     while (i < s.len) {
+        i += plain_before(str_slice(s, i, s.len));
+        if (i == s.len) {
+            break;
+        }
         unsigned char c = (unsigned char)s.ptr[i];
         if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
             i++;

@@ -130,12 +130,27 @@ bool str_to_f64(struct str s, double *out)
 
 size_t str_put_u64(char dst[STR_U64_BYTES], uint64_t v)
 {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
     char text[STR_U64_BYTES];
     size_t at = sizeof(text);
-    do {
-        text[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v != 0);
+    if (v < 10) {
+        dst[0] = (char)('0' + v);
+        return 1;
+    }
+    while (v >= 100) {
+        at -= 2;
+        memcpy(text + at, pairs + v % 100 * 2, 2);
+        v /= 100;
+    }
+    if (v >= 10) {
+        at -= 2;
+        memcpy(text + at, pairs + v * 2, 2);
+    } else {
+        text[--at] = (char)('0' + v);
+    }
     memcpy(dst, text + at, sizeof(text) - at);
     return sizeof(text) - at;
 }

@@ -195,11 +195,25 @@ const char *addr_unix_path(const struct addr *a)
     return named ? addr_un(a)->sun_path : "";
 }
 
+/* Every access line has one: inet_ntop would print it with sprintf. */
+static const char *addr_put_v4(const struct sockaddr_in *v4, char dst[ADDR_TEXT_BYTES])
+{
+    unsigned char bytes[4];
+    char text[4 * (STR_U64_BYTES + 1)];
+    size_t n = 0;
+    memcpy(bytes, &v4->sin_addr, sizeof(bytes));
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        n += str_put_u64(text + n, bytes[i]);
+        text[n++] = '.';
+    }
+    return str_copy(dst, ADDR_TEXT_BYTES, str_make(text, n - 1)) ? dst : NULL;
+}
+
 const char *addr_format_host(const struct addr *a, char dst[ADDR_TEXT_BYTES])
 {
     const char *done = NULL;
     if (a->sa.ss_family == AF_INET) {
-        done = inet_ntop(AF_INET, &addr_v4(a)->sin_addr, dst, ADDR_TEXT_BYTES);
+        done = addr_put_v4(addr_v4(a), dst);
     } else if (a->sa.ss_family == AF_INET6) {
         done = inet_ntop(AF_INET6, &addr_v6(a)->sin6_addr, dst, ADDR_TEXT_BYTES);
     }

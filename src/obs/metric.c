@@ -165,9 +165,10 @@ struct metric_series *metric_with1(enum metric_id id, struct str value)
 
 struct metric_series *metric_status(int http_status)
 {
-    char text[16];
-    snprintf(text, sizeof(text), "%d", http_status);
-    return metric_with1(METRIC_HTTP_REQUESTS, str_from(text));
+    char text[STR_U64_BYTES];
+    ASSERT(http_status >= 0);
+    size_t n = str_put_u64(text, (uint64_t)http_status);
+    return metric_with1(METRIC_HTTP_REQUESTS, str_make(text, n));
 }
 
 /* ---- counting ---- */

@@ -126,7 +126,10 @@ enum rc journal_begin(struct journal *j, struct journal_ticket *t, const struct 
 {
     *t = (struct journal_ticket){0};
     uint64_t n = atomic_fetch_add_explicit(&j->n_ids, 1, memory_order_relaxed) + 1;
-    snprintf(t->id, sizeof(t->id), "%s-%llu", j->run, (unsigned long long)n);
+    _Static_assert(sizeof(t->id) >= sizeof(j->run) + STR_U64_BYTES + 1, "room for both and a dash");
+    memcpy(t->id, j->run, sizeof(j->run) - 1);
+    t->id[sizeof(j->run) - 1] = '-';
+    t->id[sizeof(j->run) + str_put_u64(t->id + sizeof(j->run), n)] = '\0';
     if (!journal_take_slot(j, &t->slot)) {
         return err_set(err, RC_UNAVAILABLE, "Usage cannot be written down at the moment.");
     }
@@ -302,7 +305,7 @@ static enum rc journal_fold_file(struct journal *j, struct journal_file *f, stru
         struct str text;
         size_t at = f->folded;
         while (rc == RC_OK && !journal_fold_is_full(&j->fold) &&
-               usage_line_next(bytes, &at, &line, &text, NULL)) {
+               usage_line_next_settled(bytes, &at, &line, &text)) {
             rc = journal_fold_add(&j->fold, &line, text, err);
         }
         rc = rc == RC_OK ? journal_fold_write(&j->fold, f->number, at, err) : rc;

@@ -11,62 +11,69 @@ _Static_assert(USAGE_SUM_BYTES + 2 + 10 * (USAGE_TEXT_BYTES_MAX + 1) + 9 * 20 + 
 
 /* ---- writing ---- */
 
-static void line_text(struct buf *out, struct str s)
+/* Each writes behind `at`, where there is room, and returns where it ends. */
+
+static char *line_text(char *at, struct str s)
 {
-    s = str_slice(s, 0, USAGE_TEXT_BYTES_MAX);
-    buf_add_byte(out, '\t');
-    for (size_t i = 0; i < s.len; i++) {
+    size_t n = MIN(s.len, (size_t)USAGE_TEXT_BYTES_MAX);
+    *at++ = '\t';
+    for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
-        buf_add_byte(out, c < ' ' || c == 0x7F ? '?' : (char)c);
+        at[i] = c < ' ' || c == 0x7F ? '?' : (char)c;
     }
+    return at + n;
 }
 
-static void line_number(struct buf *out, int64_t n)
+static char *line_number(char *at, int64_t n)
 {
-    buf_add_byte(out, '\t');
-    buf_add_u64(out, (uint64_t)MAX(n, (int64_t)0));
+    *at++ = '\t';
+    return at + str_put_u64(at, (uint64_t)MAX(n, (int64_t)0));
 }
 
-static void line_open(struct buf *out, const struct usage_line *l)
+static char *line_open(char *at, const struct usage_line *l)
 {
     const struct meta_usage *u = &l->row;
     const struct str texts[] = {u->id,   u->request_id, u->route, u->key,
                                 u->user, u->project,    u->model};
-    buf_add_byte(out, 'o');
-    line_number(out, l->slot);
+    *at++ = 'o';
+    at = line_number(at, l->slot);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        line_text(out, texts[i]);
+        at = line_text(at, texts[i]);
     }
-    line_number(out, u->started_ms);
-    line_number(out, l->price.input);
-    line_number(out, l->price.cached_input);
-    line_number(out, l->price.output);
-    line_number(out, l->price.image);
+    at = line_number(at, u->started_ms);
+    at = line_number(at, l->price.input);
+    at = line_number(at, l->price.cached_input);
+    at = line_number(at, l->price.output);
+    return line_number(at, l->price.image);
 }
 
-static void line_done(struct buf *out, const struct meta_usage *u)
+static char *line_done(char *at, const struct meta_usage *u)
 {
     const struct str texts[] = {u->id,      u->request_id, u->route,   u->key,      u->user,
                                 u->project, u->model,      u->version, u->upstream, u->status};
     const int64_t numbers[] = {u->http_status,   u->started_ms,    u->duration_ms,
                                u->prompt_tokens, u->cached_tokens, u->output_tokens,
                                u->images,        u->cost_nano,     u->estimated ? 1 : 0};
-    buf_add_byte(out, 'd');
+    *at++ = 'd';
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        line_text(out, texts[i]);
+        at = line_text(at, texts[i]);
     }
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        line_number(out, numbers[i]);
+        at = line_number(at, numbers[i]);
     }
+    return at;
 }
 
 static void line_note(struct buf *out, const struct usage_line *l)
 {
-    buf_add_byte(out, 'x');
-    line_text(out, l->row.id);
-    line_text(out, l->row.request_id);
-    line_number(out, l->row.started_ms);
-    buf_add_byte(out, '\t');
+    char head[2 * (USAGE_TEXT_BYTES_MAX + 1) + STR_U64_BYTES + 3];
+    char *at = head;
+    *at++ = 'x';
+    at = line_text(at, l->row.id);
+    at = line_text(at, l->row.request_id);
+    at = line_number(at, l->row.started_ms);
+    *at++ = '\t';
+    buf_add(out, head, (size_t)(at - head));
     buf_add_str(out, l->note);
 }
 
@@ -82,18 +89,19 @@ static void line_sum(struct str payload, char out[USAGE_SUM_BYTES])
 
 void usage_line_write(struct buf *out, const struct usage_line *line)
 {
-    size_t start = out->len;
+    size_t start = out->len, body = start + USAGE_SUM_BYTES + 1;
     buf_add_cstr(out, "0123456789abcdef\t"); /* the checksum's place */
-    if (line->kind == USAGE_OPEN) {
-        line_open(out, line);
-    } else if (line->kind == USAGE_DONE) {
-        line_done(out, &line->row);
-    } else {
+    if (line->kind == USAGE_NOTE) {
         line_note(out, line);
+    } else {
+        char *at = buf_reserve(out, USAGE_LINE_BYTES_MAX - USAGE_SUM_BYTES - 1);
+        if (at != NULL) {
+            char *end = line->kind == USAGE_OPEN ? line_open(at, line) : line_done(at, &line->row);
+            buf_commit(out, (size_t)(end - at));
+        }
     }
     if (buf_ok(out)) {
-        size_t at = start + USAGE_SUM_BYTES + 1;
-        line_sum(str_make(out->ptr + at, out->len - at), out->ptr + start);
+        line_sum(str_make(out->ptr + body, out->len - body), out->ptr + start);
         buf_add_byte(out, '\n');
     }
 }
@@ -200,6 +208,23 @@ bool usage_line_read(struct str text, struct usage_line *out)
     return memcmp(sum, text.ptr, USAGE_SUM_BYTES) == 0 && usage_line_read_body(body, out);
 }
 
+/* The end of the line that begins at `start`: its LF, or the NUL or the end of all bytes that is
+ * there instead. What is torn is short, so that looking twice costs little. */
+static size_t line_end(struct str bytes, size_t start)
+{
+    size_t left = bytes.len - start, window = USAGE_LINE_BYTES_MAX;
+    const char *from = bytes.ptr + start;
+    for (size_t at = 0; at < left; at += window) {
+        size_t n = MIN(window, left - at);
+        const char *lf = memchr(from + at, '\n', n);
+        const char *nul = memchr(from + at, '\0', lf != NULL ? (size_t)(lf - from) - at : n);
+        if (nul != NULL || lf != NULL) {
+            return start + (size_t)((nul != NULL ? nul : lf) - from);
+        }
+    }
+    return bytes.len;
+}
+
 bool usage_line_next(struct str bytes, size_t *at, struct usage_line *out, struct str *text,
                      uint64_t *n_torn)
 {
@@ -209,10 +234,7 @@ bool usage_line_next(struct str bytes, size_t *at, struct usage_line *out, struc
             ++*at;
             continue;
         }
-        size_t end = start;
-        while (end < bytes.len && bytes.ptr[end] != '\n' && bytes.ptr[end] != '\0') {
-            end++;
-        }
+        size_t end = line_end(bytes, start);
         struct str line = str_slice(bytes, start, end);
         bool ended = end < bytes.len && bytes.ptr[end] == '\n';
         *at = ended ? end + 1 : end;
@@ -224,6 +246,21 @@ bool usage_line_next(struct str bytes, size_t *at, struct usage_line *out, struc
         }
         if (n_torn != NULL) {
             ++*n_torn;
+        }
+    }
+    return false;
+}
+
+bool usage_line_next_settled(struct str bytes, size_t *at, struct usage_line *out, struct str *text)
+{
+    while (*at < bytes.len) {
+        if (bytes.len - *at > USAGE_SUM_BYTES + 1 && bytes.ptr[*at + USAGE_SUM_BYTES + 1] == 'o') {
+            size_t end = line_end(bytes, *at);
+            *at = MIN(end + 1, bytes.len);
+        } else if (!usage_line_next(bytes, at, out, text, NULL)) {
+            return false;
+        } else if (out->kind != USAGE_OPEN) {
+            return true;
         }
     }
     return false;

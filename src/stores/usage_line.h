@@ -53,6 +53,11 @@ MUST_CHECK bool usage_line_read_body(struct str body, struct usage_line *out);
 MUST_CHECK bool usage_line_next(struct str bytes, size_t *at, struct usage_line *out,
                                 struct str *text, uint64_t *n_torn);
 
+/* The same for a living journal, whose lines are all whole: passes over `o` lines without a look at
+ * what is in them. */
+MUST_CHECK bool usage_line_next_settled(struct str bytes, size_t *at, struct usage_line *out,
+                                        struct str *text);
+
 /* The counts of a request under way in eight bytes, which a process can store at once; prompts of
  * 2^31 tokens and more count as one less. */
 uint64_t usage_counts_pack(uint32_t prompt_tokens, uint32_t output_tokens, bool estimated);

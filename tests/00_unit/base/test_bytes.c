@@ -1,6 +1,8 @@
 /* Strings, buffers, numbers, UTF-8. */
 #include "check.h"
 
+#include <inttypes.h>
+
 #include <string.h>
 
 #include "base/base64.h"
@@ -160,9 +162,29 @@ static void numbers_are_written_without_printf(void **state)
     }
 }
 
+static void numbers_are_put_with_all_digits(void **state)
+{
+    (void)state;
+    char ours[STR_U64_BYTES], theirs[STR_U64_BYTES + 1];
+    uint64_t power = 1;
+    for (int digits = 1; digits <= 20; digits++, power *= 10) {
+        const uint64_t around[] = {power - 1, power, power + 1, power * 7 / 3, UINT64_MAX - power};
+        for (size_t i = 0; i < ARRAY_LEN(around); i++) {
+            snprintf(theirs, sizeof(theirs), "%" PRIu64, around[i]);
+            struct str s = str_make(ours, str_put_u64(ours, around[i]));
+            assert_true(str_is(s, theirs));
+        }
+    }
+    for (uint64_t v = 0; v < 10000; v++) {
+        snprintf(theirs, sizeof(theirs), "%" PRIu64, v);
+        assert_true(str_is(str_make(ours, str_put_u64(ours, v)), theirs));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_are_put_with_all_digits),
         cmocka_unit_test(numbers_are_written_without_printf),
         cmocka_unit_test(cutting_and_trimming),
         cmocka_unit_test(numbers_are_whole_or_refused),

@@ -525,9 +525,40 @@ static void floats_read_back_the_same(void **state)
     buf_deinit(&out);
 }
 
+/* Strings are written in words: whatever a byte and its place, what is read back is what was meant.
+ */
+static void any_text_is_read_back(void **state)
+{
+    (void)state;
+    struct arena own;
+    struct buf out;
+    arena_init(&own, 1 << 20);
+    buf_init(&out, 1 << 10);
+    for (int c = 0; c < 256; c++) {
+        for (size_t at = 0; at < 19; at++) {
+            char text[19];
+            const struct json *root = NULL;
+            struct json_writer w;
+            memset(text, 'a', sizeof(text));
+            text[at] = (char)c;
+            buf_reset(&out);
+            arena_reset(&own);
+            json_write_init(&w, &out);
+            json_write_str(&w, str_make(text, sizeof(text)));
+            assert_int_equal(json_parse(buf_str(&out), &own, &root, NULL), RC_OK);
+            bool same = str_eq(root->text, str_make(text, sizeof(text)));
+            assert_int_equal(same, c < 0x80); /* others are no UTF-8: U+FFFD */
+            assert_int_equal(root->text.len, c < 0x80 ? 19 : 21);
+        }
+    }
+    buf_deinit(&out);
+    arena_deinit(&own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_text_is_read_back),
         cmocka_unit_test(floats_read_back_the_same),
         cmocka_unit_test(json_reads_each_type),
         cmocka_unit_test(json_finds_members),

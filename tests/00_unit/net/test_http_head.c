@@ -111,12 +111,31 @@ static void finds_query_values(void **state)
     assert_false(http_query_find(STR_LIT(""), STR_LIT("a"), &v));
 }
 
+/* Values are looked at in words: every byte at every place of one, and behind the last. */
+static void control_bytes_are_seen_anywhere(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        bool bad = (c < 0x20 && c != '\t') || c == 0x7F;
+        for (size_t at = 0; at < 19; at++) {
+            char value[19];
+            memset(value, at % 2 == 0 ? 'a' : 0x80, sizeof(value));
+            value[at] = (char)c;
+            assert_int_equal(http_value_valid(str_make(value, sizeof(value))), !bad);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_without_case), cmocka_unit_test(writes_heads),
-        cmocka_unit_test(refuses_injection),  cmocka_unit_test(formats_dates),
-        cmocka_unit_test(decodes_escapes),    cmocka_unit_test(finds_query_values),
+        cmocka_unit_test(control_bytes_are_seen_anywhere),
+        cmocka_unit_test(finds_without_case),
+        cmocka_unit_test(writes_heads),
+        cmocka_unit_test(refuses_injection),
+        cmocka_unit_test(formats_dates),
+        cmocka_unit_test(decodes_escapes),
+        cmocka_unit_test(finds_query_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -180,6 +180,30 @@ static void money_is_exact(void **state)
     assert_true(row.estimated);
 }
 
+/* The fold's way through a living journal. */
+static void open_lines_are_passed_over(void **state)
+{
+    (void)state;
+    static const enum usage_kind kinds[] = {USAGE_OPEN, USAGE_DONE, USAGE_OPEN,
+                                            USAGE_OPEN, USAGE_NOTE, USAGE_OPEN};
+    struct buf out;
+    struct str text;
+    size_t at = 0;
+    buf_init(&out, 64 << 10);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct usage_line l = sample(kinds[i]);
+        usage_line_write(&out, &l);
+    }
+    struct usage_line l;
+    assert_true(usage_line_next_settled(buf_str(&out), &at, &l, &text));
+    assert_int_equal(l.kind, USAGE_DONE);
+    assert_true(usage_line_next_settled(buf_str(&out), &at, &l, &text));
+    assert_int_equal(l.kind, USAGE_NOTE);
+    assert_false(usage_line_next_settled(buf_str(&out), &at, &l, &text));
+    assert_int_equal(at, out.len);
+    buf_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +212,7 @@ int main(void)
         cmocka_unit_test(any_byte_changed_is_seen),
         cmocka_unit_test(wrong_fields_are_refused),
         cmocka_unit_test(what_lies_between_lines_is_passed_over),
+        cmocka_unit_test(open_lines_are_passed_over),
         cmocka_unit_test(money_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

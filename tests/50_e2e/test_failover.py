@@ -117,7 +117,7 @@ def backs():
 
 
 def test_kill_9_with_a_second_server(tmp_path, backs):
-    with Front(tmp_path, backs) as front:
+    with Front(tmp_path, backs, "gateway: {loops: 3}\n") as front:
         with Loads(front, 6) as loads:
             loads.more(12)
             os.kill(backs[1].pid, signal.SIGKILL)

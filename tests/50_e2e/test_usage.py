@@ -248,8 +248,9 @@ class Client(threading.Thread):
 
 @pytest.mark.timeout(180)
 def test_a_killed_gateway_loses_and_doubles_no_record(tmp_path):
+    loops = "gateway: {loops: 3}\n"
     up = Upstream()
-    front = start(tmp_path, up, "bud")
+    front = start(tmp_path, up, "bud", config=loops)
     home, seen, done = front.home, {}, set()
     front.own_home = False
     try:
@@ -269,7 +270,7 @@ def test_a_killed_gateway_loses_and_doubles_no_record(tmp_path):
             if turn == 1:
                 continue_with = usage(home, "--records")  # settled without a start
                 assert len(continue_with) >= len(done)
-            front = start(tmp_path, up, "bud", home=home)
+            front = start(tmp_path, up, "bud", home=home, config=loops)
             front.own_home = False
         front.stop()
         rows = {}

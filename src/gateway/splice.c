@@ -3,13 +3,22 @@
 
 #include "base/assert.h"
 
-/* Behind the string whose opening quote is at `i`. */
+/* Behind the string whose opening quote is at `i`. Texts are most of a long body: they are left at
+ * memchr's speed. A quote counts unless an odd number of backslashes stands before it. */
 static size_t splice_skip_string(struct str s, size_t i)
 {
-    for (i++; i < s.len && s.ptr[i] != '"'; i++) {
-        i += s.ptr[i] == '\\' ? 1 : 0;
+    const char *start = s.ptr + i + 1, *end = s.ptr + s.len, *quote = start;
+    while (quote < end && (quote = memchr(quote, '"', (size_t)(end - quote))) != NULL) {
+        const char *run = quote;
+        while (run > start && run[-1] == '\\') {
+            run--;
+        }
+        quote++;
+        if ((quote - 1 - run) % 2 == 0) {
+            return (size_t)(quote - s.ptr);
+        }
     }
-    return MIN(i + 1, s.len);
+    return s.len;
 }
 
 /* Behind the value that begins at `i`: to the comma or bracket of the level it stands in. */

@@ -40,6 +40,34 @@ static void bodies_are_edited_in_place(void **state)
     assert_false(splice_has(STR_LIT("{\"a\":{\"b\":1},\"c\":2}"), STR_LIT("b")));
 }
 
+/* Texts of up to five quotes, backslashes, commas and brackets, in a name or a value before the
+ * member that is edited: none of them ends early or late. */
+static void any_text_is_passed_over(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"\\\"", "\\\\", ",", "}", ":", "\\n"};
+    const struct splice_edit edit = {STR_LIT("model"), STR_LIT("7")};
+    for (uint32_t code = 0; code < 6 * 6 * 6 * 6 * 6; code++) {
+        struct buf text, body, want, out;
+        buf_init(&text, 256);
+        buf_init(&body, 256);
+        buf_init(&want, 256);
+        buf_init(&out, 256);
+        for (uint32_t left = code; left > 0; left /= 6) {
+            buf_add_cstr(&text, parts[left % 6]);
+        }
+        const char *t = text.len > 0 ? text.ptr : "";
+        buf_add_printf(&body, "{\"%s\":[\"%s\",{\"model\":1}],\"model\":\"%s\",\"n\":1}", t, t, t);
+        buf_add_printf(&want, "{\"%s\":[\"%s\",{\"model\":1}],\"model\":7,\"n\":1}", t, t);
+        splice(&out, buf_str(&body), &edit, 1);
+        assert_string_equal(out.ptr, want.ptr);
+        buf_deinit(&text);
+        buf_deinit(&body);
+        buf_deinit(&want);
+        buf_deinit(&out);
+    }
+}
+
 static struct addr peer_v4(uint32_t host)
 {
     struct addr a = {.sa_bytes = sizeof(struct sockaddr_in)};
@@ -106,6 +134,7 @@ static void patterns_match_whole_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_text_is_passed_over),
         cmocka_unit_test(bodies_are_edited_in_place),
         cmocka_unit_test(many_wrong_keys_lock_an_address_out),
         cmocka_unit_test(scopes_allow_what_they_name),

@@ -20,6 +20,7 @@
 struct limit_meter {
     uint64_t level;
     uint64_t at_ns;
+    uint64_t limit; /* under which it was filled */
 };
 
 struct limit_bucket {
@@ -102,7 +103,9 @@ static uint64_t meter_level(const struct limit_meter *m, uint64_t limit, uint64_
 {
     uint64_t elapsed = now_ns > m->at_ns ? now_ns - m->at_ns : 0;
     unsigned __int128 drained = (unsigned __int128)elapsed * limit;
-    return drained >= m->level ? 0 : m->level - (uint64_t)drained;
+    /* What a larger limit allowed is at most a minute's worth of the one that holds now. */
+    uint64_t level = m->limit == limit ? m->level : MIN(m->level, limit * LIMIT_MINUTE_NS);
+    return drained >= level ? 0 : level - (uint64_t)drained;
 }
 
 static uint64_t meter_left(const struct limit_meter *m, uint64_t limit, uint64_t now_ns)
@@ -131,6 +134,7 @@ static void meter_put(struct limit_meter *m, uint64_t limit, uint64_t units, uin
     unsigned __int128 more = (unsigned __int128)units * LIMIT_MINUTE_NS;
     m->level = more > UINT64_MAX - level ? UINT64_MAX : level + (uint64_t)more;
     m->at_ns = MAX(m->at_ns, now_ns); /* threads may come out of order by a little */
+    m->limit = limit;
 }
 
 /* `units` of `reserved` put in at `at_ns` were not used (invariant 3). */
@@ -148,6 +152,7 @@ static void meter_take_back(struct limit_meter *m, uint64_t limit, struct limit_
     back = MIN(back, most);
     m->level = back >= level ? 0 : level - (uint64_t)back;
     m->at_ns = MAX(m->at_ns, now_ns); /* threads may come out of order by a little */
+    m->limit = limit;
 }
 
 /* ---- buckets ---- */

@@ -77,6 +77,32 @@ static void tokens_are_cut_to_what_is_left_and_given_back(void **state)
     limiter_destroy(l);
 }
 
+/* A thousand tokens that were used under a large limit are no fortnight under a small one. */
+static void a_smaller_limit_begins_within_its_minute(void **state)
+{
+    (void)state;
+    struct limiter *l;
+    struct limit_ticket t;
+    struct limit_result r;
+    const struct cat_limits large = {.tokens_per_minute = 100000, .requests_per_minute = 1000};
+    const struct cat_limits small = {.tokens_per_minute = 10, .requests_per_minute = 1};
+    limiter_create(&l, 1);
+    for (int i = 0; i < 50; i++) {
+        assert_true(reserve(l, &large, 1000, 1000, 0, &t, &r));
+        limit_settle(l, &t, 2000, 0, at_ms(0));
+    }
+    assert_false(reserve(l, &small, 5, 5, 0, &t, &r));
+    assert_false(reserve(l, &small, 5, 5, 59999, &t, &r));
+    assert_true(reserve(l, &small, 5, 5, 60000, &t, &r));
+    assert_int_equal(r.output_tokens, 5);
+    limit_settle(l, &t, 10, 0, at_ms(60000));
+    /* And the other way round, what was used still counts. */
+    assert_true(reserve(l, &large, 1000, 1000000, 60000, &t, &r));
+    assert_int_equal(r.output_tokens, 100000 - 1000 - 10);
+    limit_settle(l, &t, 0, 0, at_ms(60000));
+    limiter_destroy(l);
+}
+
 static void days_and_months_end_with_the_calendar(void **state)
 {
     (void)state;
@@ -400,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_follow_the_minute),
         cmocka_unit_test(tokens_are_cut_to_what_is_left_and_given_back),
+        cmocka_unit_test(a_smaller_limit_begins_within_its_minute),
         cmocka_unit_test(days_and_months_end_with_the_calendar),
         cmocka_unit_test(what_was_used_before_counts),
         cmocka_unit_test(the_calendar_is_right),

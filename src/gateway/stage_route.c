@@ -222,6 +222,17 @@ bool stage_route_has_other(const struct gw_request *r)
     return any;
 }
 
+/* Whether the own server's answer about models is all the caller's to see. */
+static bool route_shows_local(const struct gw_request *r)
+{
+    const struct cat_model *models = r->cat->set.models.at;
+    bool all = r->cat->only_local;
+    for (uint32_t i = 0; all && i < r->cat->set.models.n; i++) {
+        all = stage_parse_allows(r, models[i].name);
+    }
+    return all;
+}
+
 /* Lists of models are the own server's to give; it stands for every other request without one. */
 static bool route_try_local(struct gw_request *r)
 {
@@ -356,7 +367,7 @@ static enum gw_result route_wait(struct gw_request *r)
 
 enum gw_result stage_route(struct gw_request *r)
 {
-    if (!gw_kind_has_body(r->kind) && !r->cat->only_local) {
+    if (!gw_kind_has_body(r->kind) && !route_shows_local(r)) {
         return stage_route_models(r);
     }
     bool any = false;

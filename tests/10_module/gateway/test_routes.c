@@ -152,6 +152,22 @@ static void scopes_and_projects_hide_models(void **state)
     rig_close(&r);
 }
 
+/* With no model but the own server's, which would tell of all it has. */
+static void a_list_of_models_is_the_callers(void **state)
+{
+    (void)state;
+    struct rig r = {.project = "small"};
+    struct answer a;
+    object(&r, "project", "small", "{\"name\":\"small\",\"models\":[\"x\"]}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    ask_read(ask_send(&r.addr, "GET /v1/models", r.auth, STR_NULL), &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(answer_at(a.json, "data")->n, 0);
+    answer_free(&a);
+    assert_int_equal(atomic_load(&r.fake.n_requests), 0);
+    rig_close(&r);
+}
+
 /* ---- versions, fallback, other servers ---- */
 
 static void versions_share_by_weight_and_can_be_named(void **state)
@@ -551,6 +567,7 @@ int main(void)
         cmocka_unit_test(limits_are_told_and_kept),
         cmocka_unit_test(what_is_left_is_all_that_is_asked_for),
         cmocka_unit_test(scopes_and_projects_hide_models),
+        cmocka_unit_test(a_list_of_models_is_the_callers),
         cmocka_unit_test(versions_share_by_weight_and_can_be_named),
         cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
         cmocka_unit_test(a_dead_server_is_passed_over),

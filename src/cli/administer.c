@@ -8,9 +8,9 @@
 
 #include "base/mem.h"
 #include "cli/front.h"
-#include "cli/load_url.h"
 #include "net/http_client.h"
 #include "net/loop.h"
+#include "net/tls_keep.h"
 
 enum {
     ADMINISTER_FIRST_BYTE_MS = 30000,
@@ -29,6 +29,7 @@ struct administer {
     /* remote */
     struct load_url url;
     struct loop *loop;
+    struct tls_keep *tls; /* NULL: plain */
     struct http_pool *pool;
     char key[KEY_TEXT_BYTES * 32]; /* "Bearer …": a JWT may be long */
     struct err err;
@@ -36,10 +37,12 @@ struct administer {
 
 /* ---- opening ---- */
 
-static enum rc administer_open_remote(struct administer *a, const char *server, struct err *err)
+static enum rc administer_open_remote(struct administer *a, const char *server,
+                                      const struct args *args, struct err *err)
 {
     const char *key = getenv("BUD_KEY");
     struct addr addr = {0};
+    struct load_trust trust;
     if (key == NULL || key[0] == '\0') {
         return err_set(err, RC_UNAUTHENTICATED, "%s needs a key: set BUD_KEY", server);
     }
@@ -48,13 +51,19 @@ static enum rc administer_open_remote(struct administer *a, const char *server, 
         return err_set(err, RC_TOO_LARGE, "BUD_KEY is too long");
     }
     enum rc rc = load_url_parse(&a->url, str_from(server), err);
+    rc = rc == RC_OK ? load_trust_read(&trust, &a->url, args, err) : rc;
     rc = rc == RC_OK ? load_url_resolve(&a->url, &addr, err) : rc;
     rc = rc == RC_OK ? loop_create(&a->loop, clock_system(), err) : rc;
-    struct http_pool_conf pool = {.addr = addr, .host = str_from(a->url.authority)};
+    rc = rc == RC_OK ? load_trust_open(&trust, &a->url, a->loop, &a->tls, err) : rc;
+    struct http_pool_conf pool = {.addr = addr,
+                                  .host = str_from(a->url.authority),
+                                  .tls = a->tls,
+                                  .tls_host = str_from(a->url.host)};
     return rc == RC_OK ? http_pool_create(&a->pool, a->loop, &pool, err) : rc;
 }
 
-enum rc administer_open(struct administer **out, const struct args *args, struct err *err)
+static enum rc administer_make(struct administer **out, const struct args *args, bool settled,
+                               struct err *err)
 {
     const char *server = args_str(args, "--server", getenv("BUD_SERVER"));
     struct administer *a = mem_zalloc(sizeof(*a));
@@ -62,8 +71,9 @@ enum rc administer_open(struct administer **out, const struct args *args, struct
     buf_init(&a->text, ADMIN_REPLY_BYTES_MAX);
     a->remote = server != NULL && server[0] != '\0';
     snprintf(a->actor, sizeof(a->actor), "local uid %ld", (long)getuid());
-    enum rc rc =
-        a->remote ? administer_open_remote(a, server, err) : front_stores_open(&a->stores, err);
+    enum rc rc = a->remote ? administer_open_remote(a, server, args, err)
+                 : settled ? front_stores_open_settled(&a->stores, err)
+                           : front_stores_open(&a->stores, err);
     if (rc != RC_OK) {
         administer_close(a);
         a = NULL;
@@ -72,12 +82,23 @@ enum rc administer_open(struct administer **out, const struct args *args, struct
     return rc;
 }
 
+enum rc administer_open(struct administer **out, const struct args *args, struct err *err)
+{
+    return administer_make(out, args, false, err);
+}
+
+enum rc administer_open_settled(struct administer **out, const struct args *args, struct err *err)
+{
+    return administer_make(out, args, true, err);
+}
+
 void administer_close(struct administer *a)
 {
     if (a == NULL) {
         return;
     }
     http_pool_destroy(a->pool);
+    tls_keep_destroy(a->tls);
     loop_destroy(a->loop);
     front_stores_close(&a->stores);
     if (a->text.ptr != NULL) {
@@ -134,7 +155,11 @@ static void administer_on_body(void *ctx, struct str bytes)
 static void administer_on_end(void *ctx, const struct http_call_result *r)
 {
     struct administer *a = ctx;
-    if (r->rc != RC_OK) {
+    if (r->rc == RC_UNAVAILABLE && a->tls != NULL) {
+        err_set(&a->err, r->rc,
+                "%s: it cannot be reached, or its certificate is not to be believed (--ca, --pin)",
+                a->url.authority);
+    } else if (r->rc != RC_OK) {
         err_set(&a->err, r->rc, "%s: %s", a->url.authority, r->what);
     }
     loop_stop(a->loop);

@@ -7,10 +7,12 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "cli/args.h"
+#include "cli/load_url.h"
 #include "net/http_head.h"
 
 #define ADMINISTER_OPTIONS                                                                         \
     {"--server", 0, "URL", "ask this server's admin address, with the key of $BUD_KEY"},           \
+        LOAD_URL_OPTIONS,                                                                          \
     {                                                                                              \
         "--json", 0, NULL, "print JSON"                                                            \
     }
@@ -18,6 +20,8 @@
 struct administer; /* opaque */
 
 RC administer_open(struct administer **out, const struct args *a, struct err *err);
+/* The same; of this machine's stores, with the records settled that ended processes left open. */
+RC administer_open_settled(struct administer **out, const struct args *a, struct err *err);
 /* NULL is allowed. */
 void administer_close(struct administer *a);
 

@@ -1,16 +1,16 @@
-/* cmd_explain.c: `bud explain REQUEST_ID`: why a request went as it did, from the local store. */
+/* cmd_explain.c: `bud explain REQUEST_ID`: why a request went as it did, by the store of this
+ * machine or of a server. */
 #include <stdio.h>
 #include <time.h>
 
+#include "cli/administer.h"
 #include "cli/commands.h"
-#include "cli/front.h"
 #include "cli/print.h"
-#include "stores/meta_usage.h"
 
-enum { EXPLAIN_TEXT_BYTES = 1 << 20, EXPLAIN_ARENA_BYTES = 1 << 20 };
+enum { EXPLAIN_TEXT_BYTES = 1 << 20, EXPLAIN_TARGET_BYTES = 4096 };
 
 static const struct args_row cmd_explain_options[] = {
-    {"--json", 0, NULL, "print the decision record as JSON"},
+    ADMINISTER_OPTIONS,
     {0},
 };
 
@@ -124,46 +124,53 @@ static void explain_people(struct buf *out, const struct json *root)
     buf_add_cstr(out, " billionths\n");
 }
 
-static enum rc explain_print(struct str record, struct err *err)
+/* ---- the command ---- */
+
+static enum rc explain_print(const struct json *record, bool as_json, struct err *err)
 {
-    struct arena arena;
     struct buf out;
-    const struct json *root = NULL;
-    arena_init(&arena, EXPLAIN_ARENA_BYTES);
+    struct json_writer w;
     buf_init(&out, EXPLAIN_TEXT_BYTES);
-    enum rc rc = json_parse(record, &arena, &root, err);
-    if (rc == RC_OK) {
-        explain_people(&out, root);
-        rc = print_buf(&out, err);
+    if (as_json) {
+        json_write_init(&w, &out);
+        json_write_value(&w, record);
+        buf_add_byte(&out, '\n');
+    } else {
+        explain_people(&out, record);
     }
+    enum rc rc = print_buf(&out, err);
     buf_deinit(&out);
-    arena_deinit(&arena);
     return rc;
 }
 
-/* ---- the command ---- */
-
-static enum rc explain_show(struct meta *m, const struct args *a, struct err *err)
+static enum rc explain_show(struct administer *ad, const struct args *a, struct err *err)
 {
-    struct buf record;
-    buf_init(&record, EXPLAIN_TEXT_BYTES);
-    enum rc rc = meta_decision_find(m, str_from(args_word(a, 0)), &record, err);
-    if (rc == RC_OK && args_has(a, "--json")) {
-        buf_add_byte(&record, '\n');
-        rc = print_buf(&record, err);
-    } else if (rc == RC_OK) {
-        rc = explain_print(buf_str(&record), err);
+    const struct json *answer = NULL;
+    struct buf target;
+    buf_init(&target, EXPLAIN_TARGET_BYTES);
+    buf_add_cstr(&target, "/admin/v1/requests/");
+    administer_add_name(&target, args_word(a, 0));
+    enum rc rc = buf_ok(&target) && args_word(a, 0)[0] != '\0'
+                     ? administer_call(ad, HTTP_METHOD_GET, target.ptr, STR_NULL, &answer, err)
+                     : err_set(err, RC_INVALID, "that is no request's id");
+    const struct json *record = rc == RC_OK ? json_get_present(answer, "decision") : NULL;
+    if (rc == RC_OK && record == NULL) {
+        rc = err_set(err, RC_NOT_FOUND,
+                     "nothing is kept of why %s went as it did; `bud usage --records --request-id "
+                     "%s` tells what it used",
+                     args_word(a, 0), args_word(a, 0));
     }
-    buf_deinit(&record);
+    rc = rc == RC_OK ? explain_print(record, args_has(a, "--json"), err) : rc;
+    buf_deinit(&target);
     return rc;
 }
 
 static enum rc cmd_explain_main(const struct args *a, struct err *err)
 {
-    struct front_stores s = {0};
-    enum rc rc = front_stores_open_settled(&s, err);
-    rc = rc == RC_OK ? explain_show(s.meta, a, err) : rc;
-    front_stores_close(&s);
+    struct administer *ad = NULL;
+    enum rc rc = administer_open_settled(&ad, a, err);
+    rc = rc == RC_OK ? explain_show(ad, a, err) : rc;
+    administer_close(ad);
     return rc;
 }
 

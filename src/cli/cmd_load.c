@@ -24,6 +24,7 @@ static const struct args_row cmd_load_options[] = {
     {"--no-stream", 0, NULL, "ask for whole answers"},
     {"--timeout", 0, "S", "seconds without a byte after which a request fails (default 300)"},
     {"--seed", 0, "N", "same seed, same prompts and arrival times (default 1)"},
+    LOAD_URL_OPTIONS,
     {"--json", 0, NULL, "print JSON"},
     {0},
 };
@@ -69,6 +70,7 @@ static enum rc load_options(struct load_conf *c, const struct args *a, struct er
     *c = (struct load_conf){.n_clients = 1};
     c->text = (struct load_text){.n_words = 75, .n_inputs = 1, .max_tokens = 64, .seed = 1};
     enum rc rc = load_url_parse(&c->url, str_from(args_word(a, 0)), err);
+    rc = rc == RC_OK ? load_trust_read(&c->trust, &c->url, a, err) : rc;
     rc = rc == RC_OK ? load_numbers(c, a, err) : rc;
     if (rc != RC_OK) {
         return rc;
@@ -259,9 +261,9 @@ const struct command cmd_load = {
     .words = "URL",
     .line = "Load an OpenAI-compatible server and measure what its clients see",
     .help =
-        "URL is http://HOST:PORT, with the API's path if that is not /v1, or unix:PATH. A closed\n"
-        "loop keeps N requests in flight. An open loop sends them as a Poisson process, and "
-        "counts\n"
+        "URL is http://HOST:PORT or https://…, with the API's path if that is not /v1, or\n"
+        "unix:PATH. A closed loop keeps N requests in flight. An open loop sends them as a\n"
+        "Poisson process, and counts\n"
         "times from when a request was due, not from when it could be sent. Prompts are random\n"
         "common words. First text is the first event with text in it; pieces are such events.\n"
         "Times are taken when bytes are read, quantiles are exact to 0.8 %, arrivals to 1 ms; the\n"

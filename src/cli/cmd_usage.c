@@ -1,13 +1,14 @@
-/* cmd_usage.c: `bud usage`: what requests used and cost, from the local store. What a process that
- * died has left open is settled first; a running one's records are there within a second. */
+/* cmd_usage.c: `bud usage`: what requests used and cost, here or at a server. Here, what a process
+ * that died has left open is settled first; a running one's records are there within a second. */
 #include <stdio.h>
 
+#include "base/conf.h"
+#include "cli/administer.h"
 #include "cli/commands.h"
-#include "cli/front.h"
 #include "cli/print.h"
 #include "stores/meta_usage.h"
 
-enum { USAGE_TEXT_BYTES = 64 << 20 };
+enum { USAGE_TEXT_BYTES = 64 << 20, USAGE_TARGET_BYTES = 8192 };
 
 static const struct args_row cmd_usage_options[] = {
     {"--by", 'b', "NAMES", "day, key, user, project, model, upstream, status (default: model)"},
@@ -22,13 +23,14 @@ static const struct args_row cmd_usage_options[] = {
     {"--request-id", 'r', "ID", "of one request"},
     {"--limit", 'l', "N", "rows at most (default 10000)"},
     {"--records", 0, NULL, "single requests, the newest first, instead of sums"},
-    {"--json", 0, NULL, "print JSON"},
+    ADMINISTER_OPTIONS,
     {0},
 };
 
 /* ---- what is asked for ---- */
 
-static enum rc usage_query(const struct args *a, struct meta_usage_query *q, struct err *err)
+/* Checked here: the same words mean the same, whoever answers. */
+static enum rc usage_target(const struct args *a, struct buf *target, uint32_t *by, struct err *err)
 {
     static const char *const names[][2] = {
         {"--by", "by"},
@@ -43,39 +45,47 @@ static enum rc usage_query(const struct args *a, struct meta_usage_query *q, str
         {"--limit", "limit"},
         {"--request-id", "request_id"},
     };
+    struct meta_usage_query q = {.by = META_USAGE_BY_MODEL};
     enum rc rc = RC_OK;
-    *q = (struct meta_usage_query){.by = META_USAGE_BY_MODEL};
+    buf_add_printf(target, "/admin/v1/usage?records=%s",
+                   args_has(a, "--records") ? "true" : "false");
     for (size_t i = 0; rc == RC_OK && i < ARRAY_LEN(names); i++) {
         const char *value = args_str(a, names[i][0], NULL);
         if (value != NULL) {
-            rc = meta_usage_query_set(q, names[i][1], str_from(value), err);
+            rc = meta_usage_query_set(&q, names[i][1], str_from(value), err);
+            buf_add_printf(target, "&%s=", names[i][1]);
+            administer_add_name(target, value);
         }
     }
-    return rc;
+    *by = q.by;
+    return rc == RC_OK && !buf_ok(target) ? err_set(err, RC_TOO_LARGE, "the words are too long")
+                                          : rc;
 }
 
 /* ---- for people ---- */
 
-struct usage_table {
-    struct buf out;
-    uint32_t by;
-};
-
-static void usage_cell(struct buf *out, struct str s, int width)
+static void usage_cell(struct buf *out, const struct json *row, const char *name, int width)
 {
+    char text[128];
     struct buf clean;
     buf_init(&clean, 4096);
-    print_escaped(&clean, s.len > 0 ? s : STR_LIT("-"), 40);
+    administer_member(row, name, text);
+    print_escaped(&clean, str_from(text[0] != '\0' ? text : "-"), 40);
     buf_add_printf(out, "%-*s ", width, clean.ptr != NULL ? clean.ptr : "");
     buf_deinit(&clean);
 }
 
-static void usage_money(struct buf *out, int64_t nano)
+static void usage_number(struct buf *out, const struct json *row, const char *name, int width)
+{
+    buf_add_printf(out, "%*lld ", width, (long long)administer_number(row, name));
+}
+
+static void usage_money(struct buf *out, const struct json *row)
 {
     struct buf text;
     buf_init(&text, 64);
-    conf_money_write(&text, nano);
-    buf_add_printf(out, "%14s", text.ptr);
+    conf_money_write(&text, administer_number(row, "cost_nano"));
+    buf_add_printf(out, "%14s\n", text.ptr);
     buf_deinit(&text);
 }
 
@@ -85,88 +95,111 @@ static int usage_width(uint32_t i)
     return i == 0 ? 10 : 1u << i == META_USAGE_BY_KEY ? 30 : 20;
 }
 
-static enum rc usage_sum_row(void *ctx, const struct meta_usage_sum *s)
+static void usage_sum_row(struct buf *out, const struct json *row, uint32_t by)
 {
-    struct usage_table *t = ctx;
     for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
-        if ((t->by & 1u << i) != 0) {
-            usage_cell(&t->out, s->by[i], usage_width(i));
+        if ((by & 1u << i) != 0) {
+            usage_cell(out, row, meta_usage_by_name(i), usage_width(i));
         }
     }
-    buf_add_printf(&t->out, "%9lld %7lld %12lld %12lld %12lld ", (long long)s->requests,
-                   (long long)s->failed, (long long)s->prompt_tokens, (long long)s->cached_tokens,
-                   (long long)s->output_tokens);
-    usage_money(&t->out, s->cost_nano);
-    buf_add_byte(&t->out, '\n');
-    return RC_OK;
+    usage_number(out, row, "requests", 9);
+    usage_number(out, row, "failed", 7);
+    usage_number(out, row, "prompt_tokens", 12);
+    usage_number(out, row, "cached_tokens", 12);
+    usage_number(out, row, "output_tokens", 12);
+    usage_money(out, row);
 }
 
-static enum rc usage_record_row(void *ctx, const struct meta_usage *u)
+static void usage_record_row(struct buf *out, const struct json *row)
 {
-    struct usage_table *t = ctx;
-    usage_cell(&t->out, u->request_id, 36);
-    usage_cell(&t->out, u->status, 11);
-    usage_cell(&t->out, u->model, 20);
-    usage_cell(&t->out, u->key, 30);
-    buf_add_printf(&t->out, "%8lld %9lld %9lld%c", (long long)u->duration_ms,
-                   (long long)u->prompt_tokens, (long long)u->output_tokens,
-                   u->estimated ? '~' : ' ');
-    usage_money(&t->out, u->cost_nano);
-    buf_add_byte(&t->out, '\n');
-    return RC_OK;
+    const struct json *estimated = json_get_present(row, "estimated");
+    usage_cell(out, row, "request_id", 36);
+    usage_cell(out, row, "status", 11);
+    usage_cell(out, row, "model", 20);
+    usage_cell(out, row, "key", 30);
+    usage_number(out, row, "duration_ms", 8);
+    usage_number(out, row, "prompt_tokens", 9);
+    buf_add_printf(out, "%9lld%c", (long long)administer_number(row, "output_tokens"),
+                   estimated != NULL && estimated->boolean ? '~' : ' ');
+    usage_money(out, row);
 }
 
-static enum rc usage_print(struct meta *m, const struct meta_usage_query *q, bool records,
-                           struct err *err)
+static void usage_heads(struct buf *out, uint32_t by, bool records)
 {
-    struct usage_table t = {.by = q->by};
-    buf_init(&t.out, USAGE_TEXT_BYTES);
+    static const char *const heads[META_USAGE_BY_N] = {"DAY",   "KEY",      "USER",  "PROJECT",
+                                                       "MODEL", "UPSTREAM", "STATUS"};
     if (records) {
-        buf_add_printf(&t.out, "%-36s %-11s %-20s %-30s %8s %9s %9s %14s\n", "REQUEST", "STATUS",
+        buf_add_printf(out, "%-36s %-11s %-20s %-30s %8s %9s %9s %14s\n", "REQUEST", "STATUS",
                        "MODEL", "KEY", "MS", "PROMPT", "OUTPUT", "COST");
-    } else {
-        static const char *const heads[META_USAGE_BY_N] = {"DAY",   "KEY",      "USER",  "PROJECT",
-                                                           "MODEL", "UPSTREAM", "STATUS"};
-        for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
-            if ((q->by & 1u << i) != 0) {
-                buf_add_printf(&t.out, "%-*s ", usage_width(i), heads[i]);
+        return;
+    }
+    for (uint32_t i = 0; i < META_USAGE_BY_N; i++) {
+        if ((by & 1u << i) != 0) {
+            buf_add_printf(out, "%-*s ", usage_width(i), heads[i]);
+        }
+    }
+    buf_add_printf(out, "%9s %7s %12s %12s %12s %14s\n", "REQUESTS", "FAILED", "PROMPT", "CACHED",
+                   "OUTPUT", "COST");
+}
+
+static enum rc usage_print_json(struct str answer, struct err *err)
+{
+    struct buf out;
+    buf_init(&out, USAGE_TEXT_BYTES);
+    buf_add_str(&out, answer);
+    buf_add_byte(&out, '\n');
+    enum rc rc = print_buf(&out, err);
+    buf_deinit(&out);
+    return rc;
+}
+
+static enum rc usage_print(const struct json *answer, uint32_t by, bool records, struct err *err)
+{
+    const struct json *data = json_get_present(answer, "data");
+    struct buf out;
+    buf_init(&out, USAGE_TEXT_BYTES);
+    usage_heads(&out, by, records);
+    if (data != NULL && data->type == JSON_ARRAY) {
+        JSON_EACH(data, row)
+        {
+            if (records) {
+                usage_record_row(&out, row);
+            } else {
+                usage_sum_row(&out, row, by);
             }
         }
-        buf_add_printf(&t.out, "%9s %7s %12s %12s %12s %14s\n", "REQUESTS", "FAILED", "PROMPT",
-                       "CACHED", "OUTPUT", "COST");
     }
-    enum rc rc = records ? meta_usage_each(m, q, usage_record_row, &t, err)
-                         : meta_usage_sum(m, q, usage_sum_row, &t, err);
-    rc = rc == RC_OK ? print_buf(&t.out, err) : rc;
-    buf_deinit(&t.out);
+    enum rc rc = print_buf(&out, err);
+    buf_deinit(&out);
     return rc;
 }
 
 /* ---- the command ---- */
 
-static enum rc usage_show(struct meta *m, const struct args *a, struct err *err)
+static enum rc usage_show(struct administer *ad, const struct args *a, struct err *err)
 {
-    struct meta_usage_query q;
-    bool records = args_has(a, "--records");
-    enum rc rc = usage_query(a, &q, err);
-    if (rc != RC_OK || !args_has(a, "--json")) {
-        return rc == RC_OK ? usage_print(m, &q, records, err) : rc;
+    const struct json *answer = NULL;
+    struct buf target;
+    uint32_t by = 0;
+    buf_init(&target, USAGE_TARGET_BYTES);
+    enum rc rc = usage_target(a, &target, &by, err);
+    rc =
+        rc == RC_OK ? administer_call(ad, HTTP_METHOD_GET, target.ptr, STR_NULL, &answer, err) : rc;
+    if (rc == RC_OK && args_has(a, "--json")) {
+        rc = usage_print_json(administer_text(ad), err);
+    } else if (rc == RC_OK) {
+        rc = usage_print(answer, by, args_has(a, "--records"), err);
     }
-    struct buf out;
-    buf_init(&out, USAGE_TEXT_BYTES);
-    rc = meta_usage_answer(m, &q, records, &out, err);
-    buf_add_byte(&out, '\n');
-    rc = rc == RC_OK ? print_buf(&out, err) : rc;
-    buf_deinit(&out);
+    buf_deinit(&target);
     return rc;
 }
 
 static enum rc cmd_usage_main(const struct args *a, struct err *err)
 {
-    struct front_stores s = {0};
-    enum rc rc = front_stores_open_settled(&s, err);
-    rc = rc == RC_OK ? usage_show(s.meta, a, err) : rc;
-    front_stores_close(&s);
+    struct administer *ad = NULL;
+    enum rc rc = administer_open_settled(&ad, a, err);
+    rc = rc == RC_OK ? usage_show(ad, a, err) : rc;
+    administer_close(ad);
     return rc;
 }
 

@@ -16,6 +16,7 @@
 #include "cli/load_answer.h"
 #include "net/http_client.h"
 #include "net/loop.h"
+#include "net/tls_keep.h"
 #include "net/sse.h"
 
 enum { LOAD_HEADERS_MAX = 3, LOAD_TARGET_BYTES = LOAD_PATH_BYTES_MAX + 64 };
@@ -40,6 +41,7 @@ struct load {
     struct load_report *r;
     struct loop *loop;
     struct http_pool *pool;
+    struct tls_keep *tls; /* NULL: plain */
     struct arena arena;
     struct rng rng;
     struct http_header headers[LOAD_HEADERS_MAX];
@@ -411,11 +413,14 @@ static enum rc load_open(struct load *l, struct err *err)
         return rc;
     }
     rc = loop_create(&l->loop, clock_system(), err);
+    rc = rc == RC_OK ? load_trust_open(&conf->trust, &conf->url, l->loop, &l->tls, err) : rc;
     if (rc != RC_OK) {
         return rc;
     }
     struct http_pool_conf pool = {.addr = addr,
                                   .host = str_from(conf->url.authority),
+                                  .tls = l->tls,
+                                  .tls_host = str_from(conf->url.host),
                                   .conns_max = LOAD_CLIENTS_MAX,
                                   .idle_max = LOAD_CLIENTS_MAX};
     loop_timer_init(&l->arrival, l->loop, load_arrive, l);
@@ -429,6 +434,7 @@ static void load_close(struct load *l)
     loop_timer_stop(&l->arrival);
     loop_timer_stop(&l->beat);
     http_pool_destroy(l->pool);
+    tls_keep_destroy(l->tls);
     loop_destroy(l->loop);
     for (uint32_t i = 0; l->calls != NULL && i < LOAD_CLIENTS_MAX; i++) {
         buf_deinit(&l->calls[i].body);

@@ -23,6 +23,7 @@ enum {
 
 struct load_conf {
     struct load_url url;
+    struct load_trust trust;
     struct load_text text; /* model "" = the first that the server lists */
     const char *key;       /* NULL = none */
     uint32_t n_clients;    /* closed loop */

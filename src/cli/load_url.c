@@ -4,6 +4,8 @@
 #include <netdb.h>
 #include <stdio.h>
 
+#include "net/tls_keep.h"
+
 static enum rc load_url_bad(struct str text, const char *why, struct err *err)
 {
     return err_set(err, RC_INVALID, "%.*s: %s", (int)MIN(text.len, (size_t)200), text.ptr, why);
@@ -53,7 +55,7 @@ static enum rc load_url_authority(struct load_url *out, struct str text, struct 
         host = str_slice(authority, 0, colon);
         port = str_slice(authority, colon + 1, authority.len);
     }
-    uint64_t number = 80;
+    uint64_t number = out->is_tls ? 443 : 80;
     if (port.len > 0 && (!str_to_u64(port, &number) || number < 1 || number > 65535)) {
         return load_url_bad(text, "the port is no number from 1 to 65535", err);
     }
@@ -74,13 +76,11 @@ enum rc load_url_parse(struct load_url *out, struct str text, struct err *err)
     if (str_starts(text, STR_LIT("unix:"))) {
         return load_url_unix(out, text, str_slice(text, 5, text.len), err);
     }
-    if (str_starts(text, STR_LIT("https://"))) {
-        return load_url_bad(text, "TLS is not spoken here: name the plain HTTP address", err);
+    out->is_tls = str_starts(text, STR_LIT("https://"));
+    if (!out->is_tls && !str_starts(text, STR_LIT("http://"))) {
+        return load_url_bad(text, "expected https://HOST:PORT, http://HOST:PORT or unix:PATH", err);
     }
-    if (!str_starts(text, STR_LIT("http://"))) {
-        return load_url_bad(text, "expected http://HOST:PORT or unix:PATH", err);
-    }
-    struct str rest = str_slice(text, 7, text.len);
+    struct str rest = str_slice(text, out->is_tls ? 8 : 7, text.len);
     size_t slash = str_find(rest, STR_LIT("/"));
     struct str path = str_slice(rest, slash, rest.len);
     while (path.len > 0 && path.ptr[path.len - 1] == '/') {
@@ -116,4 +116,34 @@ enum rc load_url_resolve(const struct load_url *u, struct addr *out, struct err 
     memcpy(&out->sa, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
     return RC_OK;
+}
+
+/* ---- TLS ---- */
+
+enum rc load_trust_read(struct load_trust *out, const struct load_url *u, const struct args *a,
+                        struct err *err)
+{
+    unsigned char digest[32];
+    const char *pin;
+    enum rc rc = RC_OK;
+    *out = (struct load_trust){.ca = str_from(args_str(a, "--ca", ""))};
+    while (rc == RC_OK && (pin = args_nth(a, "--pin", out->n_pins)) != NULL) {
+        if (out->n_pins == TLS_PINS_MAX) {
+            return err_set(err, RC_INVALID, "--pin: at most %d", TLS_PINS_MAX);
+        }
+        rc = tls_pin_parse(str_from(pin), digest, err);
+        out->pins[out->n_pins++] = str_from(pin);
+    }
+    if (rc == RC_OK && !u->is_tls && (out->ca.len > 0 || out->n_pins > 0)) {
+        return err_set(err, RC_INVALID, "--ca and --pin belong to a URL of https://");
+    }
+    return rc;
+}
+
+enum rc load_trust_open(const struct load_trust *t, const struct load_url *u, struct loop *l,
+                        struct tls_keep **out, struct err *err)
+{
+    const struct tls_keep_conf conf = {.tls = {.ca = t->ca, .pins = t->pins, .n_pins = t->n_pins}};
+    *out = NULL;
+    return u->is_tls ? tls_keep_create(out, l, &conf, err) : RC_OK;
 }

@@ -84,6 +84,38 @@ def test_the_sdk_speaks_tls(secure, certs):
     assert page.status_code == 200
 
 
+def test_commands_speak_tls(secure, certs, tmp_path):
+    """`--server https://…` and `bud load https://…`: trust by a CA's file, and by a pin on top of it."""
+    api, admin = f"https://localhost:{secure.port}", f"https://localhost:{secure.admin_port}"
+    ca, pin, env = ["--ca", certs.file("ca.pem")], certs.server_pin_now(), {"BUD_KEY": secure.key}
+
+    def run(*words, **more):
+        return bud(*words, env={**env, **more}, home=str(tmp_path))
+    asked = sdk(secure, certs).completions.with_raw_response.create(model=MODEL, prompt="Once", max_tokens=3)
+    request_id = asked.headers["x-request-id"]
+    assert run("key", "ls", "--server", admin, *ca).returncode == 0
+    assert run("key", "ls", *ca, "--pin", pin, BUD_SERVER=admin).returncode == 0
+    assert eventually(lambda: "request  " + request_id in run("explain", request_id, "--server", admin, *ca).stdout, 30)
+    used = run("usage", "--records", "--request-id", request_id, *ca, BUD_SERVER=admin)
+    assert request_id in used.stdout and " ok " in used.stdout, used
+    assert MODEL in run("usage", "--server", admin, *ca).stdout
+    assert '"requests":' in run("usage", "--json", "--server", admin, *ca).stdout
+    load = run("load", api, *ca, "--key", secure.key, "-n", "4", "--max-tokens", "2")
+    assert load.returncode == 0 and "4 ok, 0 failed" in load.stdout, load.stderr
+
+    other = pin[:9] + ("A" if pin[9] != "A" else "B") + pin[10:]
+    for words, said in [(["usage", "--server", admin], "certificate"),
+                        (["usage", "--server", admin, *ca, "--pin", other], "pin"),
+                        (["usage", "--server", admin, "--ca", "nowhere.pem"], "nowhere.pem"),
+                        (["usage", "--server", admin, *ca, "--pin", "x"], "pin"),
+                        (["usage", "--server", admin.replace("https", "http"), *ca], "https"),
+                        (["load", api, "-n", "1", "--key", secure.key], "untrusted")]:
+        refused = run(*words)
+        assert refused.returncode == 1 and said in refused.stderr, (words, refused.stderr)
+    assert "no request" in run("explain", "none", "--server", admin, *ca).stderr.lower()
+    assert "BUD_KEY" in bud("usage", "--server", admin, *ca, home=str(tmp_path)).stderr
+
+
 def test_only_tls_1_3_and_only_tls(secure, certs):
     context = certs.context()
     with socket.create_connection(("127.0.0.1", secure.port), 10) as s:

@@ -24,6 +24,7 @@ static void test_url_parts(void **state)
         {"http://h:9/openai/v1//", "h", "h:9", "/openai/v1", 9},
         {"http://[::1]:65535/v2", "::1", "[::1]:65535", "/v2", 65535},
         {"http://[fe80::1]", "fe80::1", "[fe80::1]:80", "/v1", 80},
+        {"https://h", "h", "h:443", "/v1", 443},
     };
     UNUSED(state);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -40,7 +41,7 @@ static void test_url_parts(void **state)
 static void test_url_refused(void **state)
 {
     static const char *const rows[] = {
-        "",           "localhost:8080", "https://h",     "ftp://h",        "http://",
+        "",           "localhost:8080", "https://",      "ftp://h",        "http://",
         "http:///v1", "http://:80",     "http://h:0",    "http://h:65536", "http://h:port",
         "http://a@h", "http://h/v1?x",  "http://h/v1#x", "http://h/a b",   "http://[::1",
         "http://[]",  "http://[::1]80", "http://h\x01/", "unix:",          "http://h:80:80",

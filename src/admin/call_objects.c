@@ -6,6 +6,7 @@
 #include "auth/key.h"
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "net/http_head.h"
 #include "stores/seal.h"
 
 enum { OBJECTS_NAME_BYTES_MAX = 63, OBJECTS_SEALED_BYTES_MAX = 4096 };
@@ -223,8 +224,10 @@ static enum rc object_seal_key(struct admin_call *c, const struct call_object *o
     if (key->type == JSON_NULL) {
         return RC_OK;
     }
-    if (key->type != JSON_STRING || key->text.len == 0 || key->text.len > 1024) {
-        return err_set_param(&c->err, RC_INVALID, "key", "key: must be a text of 1 to 1024 bytes");
+    if (key->type != JSON_STRING || key->text.len == 0 || key->text.len > 1024 ||
+        !http_value_valid(key->text)) {
+        return err_set_param(&c->err, RC_INVALID, "key",
+                             "key: must be a text of 1 to 1024 bytes, on one line");
     }
     struct buf sealed;
     buf_init(&sealed, OBJECTS_SEALED_BYTES_MAX / 2);

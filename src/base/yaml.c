@@ -208,7 +208,8 @@ static bool yaml_is_blank(struct str text)
     return true;
 }
 
-/* libfyaml reads on for ever in a directive that is not text, and no file of ours needs one. */
+/* libfyaml reads on for ever in a directive that is not text, and no file of ours needs one. At a
+ * zero it stops as at the end: a file that a power cut has left full of them would say nothing. */
 static enum rc yaml_check_text(struct str text, struct err *err)
 {
     if (!str_utf8_valid(text)) {
@@ -217,6 +218,9 @@ static enum rc yaml_check_text(struct str text, struct err *err)
     static const char mark[] = "\xEF\xBB\xBF";
     size_t start = str_starts(text, STR_LIT(mark)) ? sizeof(mark) - 1 : 0;
     for (size_t i = start; i < text.len; i++) {
+        if (text.ptr[i] == '\0') {
+            return err_set(err, RC_SYNTAX, "byte %zu is zero: not a text", i);
+        }
         bool begins = i == start || text.ptr[i - 1] == '\n' || text.ptr[i - 1] == '\r';
         if (begins && text.ptr[i] == '%') {
             return err_set(err, RC_SYNTAX, "a line begins with '%%': directives are not taken");

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "net/http_head.h"
 #include "net/tls.h"
 #include "stores/seal.h"
 
@@ -278,6 +279,9 @@ static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, str
     if (u->addr.sa_bytes > 0) {
         return RC_OK; /* our own */
     }
+    if (u->health_path.len > 0 && !http_target_valid(u->health_path)) {
+        return err_set(err, RC_INVALID, "health_path: want a path, such as /health");
+    }
     u->tls = str_starts(u->url, https);
     if (!u->tls && !str_starts(u->url, http)) {
         enum rc rc = cat_upstream_tls(u, STR_NULL, err);
@@ -291,6 +295,10 @@ static enum rc cat_upstream_address(struct cat_upstream *u, struct arena *a, str
     }
     if (str_ends(u->base, STR_LIT("/v1"))) { /* as people write it for SDKs */
         u->base.len -= 3;
+    }
+    if (u->base.len > 0 &&
+        (!http_target_valid(u->base) || str_find(u->base, STR_LIT("?")) < u->base.len)) {
+        return err_set(err, RC_INVALID, "url: its path has what no request can carry");
     }
     bool v6 = u->host.len > 0 && u->host.ptr[0] == '[';
     size_t end = str_find(u->host, v6 ? STR_LIT("]:") : STR_LIT(":"));

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/yaml.h"
+#include "net/http_head.h"
 #include "stores/seal.h"
 
 enum {
@@ -106,6 +107,9 @@ static enum rc catalog_file_seal_key(struct json_writer *w, const struct cat_ups
     buf_deinit(&c);
     enum rc rc = catalog_file_read_key(u, &plain, err);
     struct str key = str_trim(buf_str(&plain));
+    if (rc == RC_OK && (key.len == 0 || !http_value_valid(key))) {
+        rc = err_set(err, RC_INVALID, "its key is empty, or not one line of text");
+    }
     rc = rc == RC_OK ? seal_value(kms, str_from(context), key, &sealed, err) : rc;
     if (rc == RC_OK) {
         crypto_hex(sealed.ptr, sealed.len, hex);

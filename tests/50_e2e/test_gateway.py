@@ -218,6 +218,16 @@ def test_settings_are_checked_and_shown(tmp_path):
         assert page.read().endswith(subprocess.run([BUD, "config", "doc"], capture_output=True, text=True).stdout)
 
 
+@pytest.mark.parametrize("text", ["", "sk-one\nsk-two\n"])
+def test_an_upstreams_key_is_one_line(tmp_path, text):
+    (tmp_path / "far").write_text(text)
+    catalogue = tmp_path / "c.yaml"
+    catalogue.write_text(f'upstreams: [{{name: u, url: "http://127.0.0.1:1", key_file: {tmp_path}/far}}]\n')
+    run = bud("gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--catalogue", str(catalogue),
+              home=str(tmp_path / "home"), timeout=20)
+    assert run.returncode == 1 and "upstream u" in run.stderr and "one line" in run.stderr
+
+
 class Recorder(http.server.BaseHTTPRequestHandler):
     """Answers whatever it is asked, and notes whose key came."""
     protocol_version = "HTTP/1.1"

@@ -84,6 +84,9 @@ static void yaml_refuses_what_is_doubtful(void **state)
     }
     char deep[200];
     const struct json *root = NULL;
+    struct err err = {0};
+    assert_int_equal(yaml_parse(STR_LIT("a: 1\n\0b: 2\n"), &arena, &root, &err), RC_SYNTAX);
+    assert_non_null(strstr(err.msg, "byte 5 is zero"));
     memset(deep, '[', sizeof(deep));
     assert_int_not_equal(yaml_parse(str_make(deep, sizeof(deep)), &arena, &root, NULL), RC_OK);
 }

@@ -233,6 +233,8 @@ static void a_key_goes_nowhere_else(void **state)
     struct fixture *f = *state;
     static const char *const path = "/admin/v1/upstreams/far";
     struct reply r;
+    assert_int_equal(
+        ask(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a/\",\"key\":\"k\\r\\nx: y\"}"), 400);
     assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a/\",\"key\":\"k\"}"), 201);
     assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"url\":\"http://a.b/\"}"), 400);
     assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{}"), 400);

@@ -15,7 +15,8 @@ enum { WAITS_MAX = 8, TURNS_MAX = 60000 };
 struct rig {
     struct loop *loop;
     struct clock_fake clock;
-    struct jwt_verifier *verifier;
+    struct jwt_verifier *verifier, *leader; /* leader: `verifier` follows it; NULL = by itself */
+    bool follows;
     struct arena arena;
     struct buf text;
     const struct json *root;
@@ -130,11 +131,20 @@ static int rig_make(void **state)
     return 0;
 }
 
+/* The same for who asks one that asks. */
+static int rig_make_follower(void **state)
+{
+    int failed = rig_make(state);
+    ((struct rig *)*state)->follows = true;
+    return failed;
+}
+
 static int rig_remove(void **state)
 {
     struct rig *r = *state;
     loop_timer_stop(&r->timer);
     jwt_verifier_destroy(r->verifier);
+    jwt_verifier_destroy(r->leader);
     http_server_destroy(r->http);
     loop_destroy(r->loop);
     arena_deinit(&r->arena);
@@ -154,6 +164,10 @@ static void rig_start(struct rig *r, struct jwks_source_conf source)
     }
     if (jwt_verifier_create(&r->verifier, r->loop, &conf, &err) != RC_OK) {
         fail_msg("%s", err.msg);
+    }
+    if (r->follows) {
+        r->leader = r->verifier;
+        assert_int_equal(jwt_verifier_follow(&r->verifier, r->loop, r->leader, &err), RC_OK);
     }
 }
 
@@ -389,7 +403,9 @@ static void keys_in_files_need_no_server(void **state)
     assert_non_null(strstr(err.msg, path));
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, rig_make, rig_remove)
+#define TEST(f)                                                                                    \
+    cmocka_unit_test_setup_teardown(f, rig_make, rig_remove),                                      \
+        cmocka_unit_test_setup_teardown(f, rig_make_follower, rig_remove)
 
 int main(void)
 {

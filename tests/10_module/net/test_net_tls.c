@@ -412,7 +412,10 @@ static void a_stalled_handshake_ends(void **state)
 static void swaps_certificates_under_load(void **state)
 {
     struct rig *r = *state;
+    struct tls_keep *follower = NULL;
     rig_open(r, (struct want){.look_ms = 5});
+    assert_int_equal(tls_keep_follow(&follower, r->loop, r->server_tls, NULL), RC_OK);
+    assert_ptr_equal(tls_keep_now(follower), tls_keep_now(r->server_tls));
     for (int i = 0; i < 200; i++) {
         if (i % 20 == 0) {
             certs_make(&r->certs, "server", "localhost", false, 3600 + i);
@@ -435,6 +438,11 @@ static void swaps_certificates_under_load(void **state)
         http_pool_flush(r->pool);
         assert_int_equal(ask(r, STR_LIT("x")), RC_OK);
     }
+    while (tls_keep_now(follower) != tls_keep_now(r->server_tls)) {
+        assert_int_equal(ask(r, STR_LIT("x")), RC_OK); /* it comes in a turn */
+    }
+    assert_true(tls_keep_loads(follower) > 1);
+    tls_keep_destroy(follower);
     rig_close(r);
 }
 

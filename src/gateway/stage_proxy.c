@@ -502,6 +502,8 @@ enum gw_result stage_proxy(struct gw_request *r)
     explain_try_begin(r);
     r->upstream_status = 0;
     r->upstream_is_stream = r->saw_done = r->saw_error = r->paused = false;
+    r->has_counts = false; /* what an earlier attempt told is not what this one uses */
+    r->prompt_tokens = r->cached_tokens = r->output_tokens = 0;
     stages_unhold(r, &r->reply);
     sse_deinit(&r->sse);
     sse_init(&r->sse, PROXY_EVENT_BYTES_MAX);

@@ -139,6 +139,18 @@ static bool script_cut_before_event_once(struct peer *p)
     return false;
 }
 
+/* Counts and no event; then a stream that counts nothing. */
+static bool script_counted_cut_once(struct peer *p)
+{
+    say_stream_head(p);
+    if (p->attempt == 1) {
+        say_chunk(p, ": n=300+0\n\n");
+        return false;
+    }
+    return say_chunk(p, "data: {\"a\":1}\n\ndata: {\"a\":2}\n\ndata: [DONE]\n\n") &&
+           say(p, "0\r\n\r\n");
+}
+
 static bool script_empty_stream(struct peer *p)
 {
     return say_stream_head(p) && say(p, "0\r\n\r\n");
@@ -345,6 +357,7 @@ static const struct {
     {"half-body-once", script_half_body_once},
     {"cut-stream", script_cut_stream},
     {"cut-before-event-once", script_cut_before_event_once},
+    {"counted-cut-once", script_counted_cut_once},
     {"empty-stream", script_empty_stream},
     {"no-done", script_no_done},
     {"done-then-cut", script_done_then_cut},

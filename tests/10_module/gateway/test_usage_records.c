@@ -160,14 +160,14 @@ static void look(struct rig *r, const char *id, const char *says)
     buf_deinit(&l.out);
 }
 
-static int post_as(struct rig *r, const char *id, const char *script)
+static int post_as(struct rig *r, const char *id, const char *script, const char *more)
 {
     char auth[sizeof(r->auth)], before[sizeof(r->auth)];
     memcpy(before, r->auth, sizeof(before));
     int n = snprintf(auth, sizeof(auth), "%sx-request-id: %s\r\n", before, id);
     assert_true(n > 0 && (size_t)n < sizeof(auth));
     memcpy(r->auth, auth, sizeof(auth));
-    int fd = post(r, script, "");
+    int fd = post(r, script, more);
     memcpy(r->auth, before, sizeof(before));
     return fd;
 }
@@ -175,7 +175,7 @@ static int post_as(struct rig *r, const char *id, const char *script)
 static void ask_as(struct rig *r, const char *id, const char *script)
 {
     struct answer a;
-    ask_read(post_as(r, id, script), &a);
+    ask_read(post_as(r, id, script, ""), &a);
     answer_free(&a);
 }
 
@@ -185,15 +185,31 @@ static void who_goes_before_the_answer_has_used_the_prompt(void **state)
     (void)state;
     struct rig r = {0};
     rig_open_more(&r, (struct gateway_conf){0});
-    int fd = post_as(&r, "gone", "told");
+    int fd = post_as(&r, "gone", "told", "");
     wait_for(&r.fake.n_requests, 1);
     close(fd);
     look(&r, "gone", "\"prompt_tokens\":10,\"cached_tokens\":0,\"output_tokens\":0");
     look(&r, "gone", "\"estimated\":true");
     rig_ready(&r, false);
-    fd = post_as(&r, "early", "ok"); /* nobody is there to read this one */
+    fd = post_as(&r, "early", "ok", ""); /* nobody is there to read this one */
     close(fd);
     look(&r, "early", "\"prompt_tokens\":0");
+    rig_close(&r);
+}
+
+/* Of two attempts the one that answered is what was used. */
+static void counts_are_of_the_attempt_that_answered(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    struct answer a;
+    rig_open_more(&r, (struct gateway_conf){0});
+    ask_read(post_as(&r, "twice", "counted-cut-once", ",\"stream\":true"), &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    look(&r, "twice", "\"attempts\":2");
+    look(&r, "twice", "\"cached_tokens\":0,\"output_tokens\":2");
+    look(&r, "twice", "\"estimated\":true");
     rig_close(&r);
 }
 
@@ -225,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_be_written_down_is_refused),
         cmocka_unit_test(or_served_by_policy),
+        cmocka_unit_test(counts_are_of_the_attempt_that_answered),
         cmocka_unit_test(what_was_tried_is_told),
         cmocka_unit_test(who_goes_before_the_answer_has_used_the_prompt),
     };

@@ -23,6 +23,7 @@
     X(MODEL_NOT_FOUND, 404, "not_found_error", "model_not_found", 0, 0)                            \
     X(METHOD, 405, "invalid_request_error", "method_not_allowed", 0, 0)                            \
     X(CONFLICT, 409, "invalid_request_error", "conflict", 1, 0)                                    \
+    X(KEY_REUSED, 409, "invalid_request_error", "idempotency_key_reused", 0, 0)                    \
     X(PRECONDITION, 412, "invalid_request_error", "precondition_failed", 0, 0)                     \
     X(TOO_LARGE, 413, "invalid_request_error", "request_too_large", 0, 0)                          \
     X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type", 0, 0)                    \

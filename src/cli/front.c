@@ -487,9 +487,13 @@ static enum rc front_start_gateway(struct front *f, struct err *err)
                     .conns_max = (uint32_t)s->gateway.connections_max,
                     .wait_ms = s->gateway.wait_ms,
                     .ping_ms = s->gateway.ping_ms,
+                    .resume_ms_max = s->gateway.resume_ms_max,
                     .serve_unwritten = s->usage.when_full == SETTINGS_SERVE},
         .shared = {.held_bytes_max = (size_t)s->gateway.held_bytes_max,
-                   .waiting_max = (uint32_t)s->gateway.waiting_max},
+                   .waiting_max = (uint32_t)s->gateway.waiting_max,
+                   .answers = {.bytes_max = (size_t)s->gateway.answers_bytes_max,
+                               .answer_bytes_max = (size_t)s->gateway.answer_bytes_max,
+                               .keep_ms = s->gateway.answer_keep_ms}},
         .n_loops = front_loops(f)};
     enum rc rc = gateway_group_create(&f->gateway, f->loop, &conf, f->catalog, &f->bound, err);
     return rc == RC_OK ? front_load_usage(f, err) : rc;

@@ -34,6 +34,14 @@ static const struct conf_row settings_gateway_rows[] = {
     CONF_NUMBER(struct settings_gateway, loops, "0", 0, GATEWAY_LOOPS_MAX, "loops",
                 "threads that serve requests; 0 = one per core that `bud gateway` gets, at most "
                 "16, and one under `bud serve`, whose cores are the model server's"),
+    CONF_NUMBER(struct settings_gateway, answers_bytes_max, "268435456", 1048576, 1099511627776,
+                "bytes", "answers kept for Idempotency-Key and resume; at it new ones get 503"),
+    CONF_NUMBER(struct settings_gateway, answer_bytes_max, "8388608", 65536, 1073741824, "bytes",
+                "of one kept answer; a longer one cannot be given again from its beginning"),
+    CONF_NUMBER(struct settings_gateway, answer_keep_ms, "600000", 1000, 86400000, "ms",
+                "a kept answer stays behind its end"),
+    CONF_NUMBER(struct settings_gateway, resume_ms_max, "600000", 1, 3600000, "ms",
+                "at most, a kept answer is worked on while nobody reads it"),
     {0},
 };
 

@@ -11,6 +11,7 @@
 
 struct settings_gateway {
     uint64_t connections_max, wait_ms, waiting_max, ping_ms, held_bytes_max, loops;
+    uint64_t answers_bytes_max, answer_bytes_max, answer_keep_ms, resume_ms_max;
 };
 
 enum settings_full { SETTINGS_REFUSE, SETTINGS_SERVE };

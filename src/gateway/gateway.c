@@ -7,8 +7,12 @@
 #include "base/assert.h"
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "gateway/answer_exchange.h"
 #include "gateway/stages.h"
 #include "obs/log.h"
+#include "obs/metric.h"
+
+enum { GATEWAY_SWEEP_MS = 10000 /* how often kept answers are looked through */ };
 
 /* ---- routing ---- */
 
@@ -222,6 +226,27 @@ enum rc gateway_load_usage(struct gateway *g, struct meta *m, struct err *err)
     return rc == RC_OVERLOADED ? RC_OK : rc; /* more subjects than are ever counted */
 }
 
+/* ---- answers that are kept ---- */
+
+void gateway_note_answers(struct gateway *g)
+{
+    metric_set(metric_get(METRIC_ANSWERS_BYTES), (double)answers_held(g->shared->answers));
+    if (!loop_timer_is_armed(&g->answer_timer)) {
+        loop_timer_start(&g->answer_timer, GATEWAY_SWEEP_MS);
+    }
+}
+
+static void gateway_on_answers(void *ctx)
+{
+    struct gateway *g = ctx;
+    answers_sweep(g->shared->answers);
+    if (answers_held(g->shared->answers) > 0) {
+        gateway_note_answers(g);
+    } else {
+        metric_set(metric_get(METRIC_ANSWERS_BYTES), 0);
+    }
+}
+
 /* ---- life ---- */
 
 /* Of one loop: the kernel spreads connections, but not evenly. Exact for all of them together is
@@ -241,7 +266,8 @@ static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *e
                                     .error_type = STR_LIT("application/json")};
     struct listen_conf listen = {
         .addr = g->conf.listen, .tls = g->conf.tls, .group = g->conf.address};
-    enum rc rc = gw_backends_sync(&g->backends, g->cat, err);
+    enum rc rc = answer_hub_open(&g->hub, g->shared->answers, g->loop, err);
+    rc = rc == RC_OK ? gw_backends_sync(&g->backends, g->cat, err) : rc;
     rc = rc == RC_OK ? catalog_follow(g->catalog, &g->news, g->loop, gateway_on_catalog, g, err)
                      : rc;
     rc = rc == RC_OK ? http_server_create(&g->http, g->loop, &http, err) : rc;
@@ -262,7 +288,9 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->shared = gw_shared_get(conf->shared);
     g->conf.wait_ms = conf->wait_ms != 0 ? conf->wait_ms : GATEWAY_WAIT_MS;
     g->conf.ping_ms = conf->ping_ms != 0 ? conf->ping_ms : GATEWAY_PING_MS;
+    g->conf.resume_ms_max = conf->resume_ms_max != 0 ? conf->resume_ms_max : GATEWAY_RESUME_MS_MAX;
     list_init(&g->waiting);
+    list_init(&g->writers);
     gateway_seed(&g->rng);
     arena_init(&g->scratch, GATEWAY_SCRATCH_BYTES_MAX);
     g->retry_budget = 5 * GATEWAY_RETRIES_MAX;
@@ -272,6 +300,7 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     g->backends.ctx = g;
     loop_timer_init(&g->line_timer, l, stage_route_on_line, g);
     loop_timer_init(&g->pulse_timer, l, stage_route_on_pulse, g);
+    loop_timer_init(&g->answer_timer, l, gateway_on_answers, g);
     enum rc rc = gateway_open(g, bound, err);
     if (rc != RC_OK) {
         gateway_destroy(g);
@@ -292,6 +321,7 @@ void gateway_settle(struct gateway *g)
     if (g->destroyed && g->n_requests == 0) {
         ASSERT(g->n_waiting == 0);
         arena_deinit(&g->scratch);
+        answer_hub_close(g->hub);
         cat_put(g->cat);
         gw_shared_put(g->shared);
         mem_free(g);
@@ -304,10 +334,14 @@ void gateway_destroy(struct gateway *g)
         return;
     }
     http_server_destroy(g->http);
+    g->n_requests++; /* held while the last ones end */
     g->destroyed = true;
+    answer_writers_give_up(g);
+    loop_timer_stop(&g->answer_timer);
     loop_timer_stop(&g->line_timer);
     loop_timer_stop(&g->pulse_timer);
     relay_destroy(g->news);
     gw_backends_deinit(&g->backends);
+    g->n_requests--;
     gateway_settle(g);
 }

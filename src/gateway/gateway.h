@@ -14,6 +14,8 @@ enum {
     GATEWAY_WAIT_MS = 30000,             /* in line, and asking one that does not begin: 503 */
     GATEWAY_ATTEMPTS_MAX = 3,            /* before the first event reached the client */
     GATEWAY_PING_MS = 10000,             /* of silence on a stream: head and a comment are sent */
+    GATEWAY_RESUME_MS = 30000,           /* a kept answer goes on when nobody reads it */
+    GATEWAY_RESUME_MS_MAX = 600000,      /* as long as a client may ask for */
     GATEWAY_RETRIES_MAX = 1000,          /* saved up; one in five requests may be tried again */
     GATEWAY_SCRATCH_BYTES_MAX = 1 << 30, /* of one body or whole reply, parsed */
 };
@@ -26,6 +28,7 @@ struct gateway_conf {
     struct listen_group *address; /* their common address and its cap; NULL = alone */
     uint32_t conns_max;           /* 0 = HTTP_SERVER_CONNS_MAX */
     uint64_t wait_ms, ping_ms;
+    uint64_t resume_ms_max; /* a kept answer is worked on for nobody, as long as a client may ask */
     struct journal *journal;  /* borrowed; where usage is written down; NULL = nowhere */
     bool serve_unwritten;     /* requests go on when it cannot be; else 503 */
     struct jwt_verifier *jwt; /* borrowed until the gateway is gone; NULL: keys alone are taken */

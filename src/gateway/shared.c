@@ -2,6 +2,7 @@
 #include "gateway/shared.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "gateway/explain.h"
@@ -27,6 +28,9 @@ void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf)
     limiter_create(&s->limiter, shared_seed());
     lockout_create(&s->lockout, shared_seed());
     explain_create(&s->explain);
+    struct answers_conf answers = conf->answers;
+    answers.clock = answers.clock != NULL ? answers.clock : clock_system();
+    answers_create(&s->answers, &answers);
     *out = s;
 }
 
@@ -48,6 +52,7 @@ void gw_shared_put(struct gw_shared *s)
     limiter_destroy(s->limiter);
     lockout_destroy(s->lockout);
     explain_destroy(s->explain);
+    answers_destroy(s->answers);
     mem_free(s);
 }
 

@@ -1,6 +1,6 @@
 /* shared.h: what the gateways of one process have in common, whichever loops they run on: limits,
- * lock-out, the ring of explanations, what all requests together may hold, and how busy and how
- * lively each upstream is.
+ * lock-out, the ring of explanations, answers that are kept, what all requests together may hold,
+ * and how busy and how lively each upstream is.
  *
  * Counts are atomic, the parts behind pointers have a lock of their own inside: any thread. Exact:
  * what is refused at a maximum is counted in before it is looked at. Not here: what each loop finds
@@ -13,6 +13,7 @@
 
 #include "base/list.h"
 #include "base/str.h"
+#include "gateway/answer.h"
 
 /* Limits; a zero field of gw_shared_conf takes the default. */
 enum {
@@ -23,6 +24,7 @@ enum {
 struct gw_shared_conf {
     size_t held_bytes_max;
     uint32_t waiting_max;
+    struct answers_conf answers;
 };
 
 /* One upstream as all loops see it together. */
@@ -41,6 +43,7 @@ struct gw_shared {
     struct limiter *limiter;
     struct lockout *lockout;
     struct explain *explain;
+    struct answers *answers;
     /* private */
     atomic_uint n_refs;
     struct gw_shared_conf conf;

@@ -54,7 +54,7 @@ static bool proxy_begin(struct gw_request *r)
         return true;
     }
     struct gw_headers h;
-    gw_headers_init(&h, r, "text/event-stream; charset=utf-8");
+    gw_headers_init(&h, r, GW_STREAM_TYPE);
     h.rows[h.n++] = (struct http_header){STR_LIT("cache-control"), STR_LIT("no-cache")};
     h.rows[h.n++] = (struct http_header){STR_LIT("x-accel-buffering"), STR_LIT("no")};
     struct http_reply reply = {.status = 200, .headers = h.rows, .n_headers = h.n};

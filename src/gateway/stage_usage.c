@@ -175,5 +175,5 @@ void stage_usage(struct gw_request *r, enum rc how)
         log_u64("limit_ns", r->stage_ns[GW_STAGE_LIMIT]),
         log_u64("route_ns", r->stage_ns[GW_STAGE_ROUTE]), log_u64("attempts", r->n_attempts),
         log_str("upstream", r->upstream != NULL ? r->upstream->name : STR_LIT("")),
-        log_bool("failed", r->failed));
+        log_bool("failed", r->failed), log_bool("replayed", r->replayed));
 }

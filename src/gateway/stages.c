@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "gateway/answer_exchange.h"
 #include "obs/metric.h"
 
 enum {
@@ -14,9 +15,9 @@ enum {
 };
 
 static const struct gw_stage gw_stages[GW_STAGE_N] = {
-    [GW_STAGE_AUTH] = {"auth", stage_auth},    [GW_STAGE_PARSE] = {"parse", stage_parse},
-    [GW_STAGE_LIMIT] = {"limit", stage_limit}, [GW_STAGE_ROUTE] = {"route", stage_route},
-    [GW_STAGE_PROXY] = {"proxy", stage_proxy},
+    [GW_STAGE_AUTH] = {"auth", stage_auth},       [GW_STAGE_PARSE] = {"parse", stage_parse},
+    [GW_STAGE_ANSWER] = {"answer", stage_answer}, [GW_STAGE_LIMIT] = {"limit", stage_limit},
+    [GW_STAGE_ROUTE] = {"route", stage_route},    [GW_STAGE_PROXY] = {"proxy", stage_proxy},
 };
 
 const char *stages_name(enum gw_stage_id stage)
@@ -127,6 +128,7 @@ void stages_release(struct gw_request *r)
     loop_timer_stop(&r->wait_timer);
     loop_timer_stop(&r->ping_timer);
     stage_route_leave(r);
+    ASSERT(r->reader == NULL);
     sse_deinit(&r->sse);
     stages_unhold(r, &r->body);
     stages_unhold(r, &r->reply);
@@ -144,8 +146,11 @@ void stages_release(struct gw_request *r)
 static void stages_on_close(void *ctx, enum rc rc)
 {
     struct gw_request *r = ctx;
-    stage_usage(r, rc);
+    if (r->reader == NULL || !r->reader->first) {
+        stage_usage(r, rc); /* else the work that it began tells of it */
+    }
     r->x = NULL;
+    answer_reader_stop(r);
     stage_auth_abandon(r);
     stage_proxy_abandon(r);
     stages_release(r);
@@ -190,43 +195,109 @@ static void stages_read_trace(struct gw_request *r, const struct http_head *head
     }
 }
 
-void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model)
+static void stages_on_writable(void *ctx)
+{
+    struct gw_request *r = ctx;
+    if (r->reader != NULL) {
+        answer_reader_writable(r);
+    } else {
+        stage_proxy_writable(r);
+    }
+}
+
+const struct http_exchange_events *stages_events(void)
 {
     static const struct http_exchange_events events = {
         .on_body = stage_parse_body,
         .on_body_end = stage_parse_body_end,
-        .on_writable = stage_proxy_writable,
+        .on_writable = stages_on_writable,
         .on_close = stages_on_close,
     };
+    return &events;
+}
+
+/* With the catalogue in force. NULL: out of memory. */
+static struct gw_request *stages_new(struct gateway *g, struct http_exchange *x, struct cat *cat)
+{
     struct gw_request *r = mem_try_zalloc(sizeof(*r));
     if (r == NULL) {
-        http_exchange_abort(x);
-        return;
+        return NULL;
     }
-    const struct http_head *head = http_exchange_head(x);
     g->n_requests++;
     gw_shared_request_begin(g->shared);
-    g->retry_budget = MIN(g->retry_budget + 1, 5u * GATEWAY_RETRIES_MAX);
     r->gateway = g;
     r->x = x;
-    r->kind = kind;
-    r->model = model;
     r->started_ns = r->stage_started_ns = stages_now(r);
     arena_init(&r->arena, STAGES_ARENA_BYTES_MAX);
     buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
     buf_init(&r->reply, GATEWAY_REPLY_BYTES_MAX);
     buf_init(&r->edited, GATEWAY_BODY_BYTES_MAX + GATEWAY_EDIT_BYTES_MAX);
-    r->cat = g->cat;
+    r->cat = cat;
     cat_hold(r->cat);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);
     loop_timer_init(&r->ping_timer, g->loop, stage_proxy_on_silence, r);
+    return r;
+}
+
+/* Names of r that lie in the arena that goes: r keeps what its access line needs. */
+static void stages_keep_names(struct gw_request *r)
+{
+    r->who = (struct principal){0};
+    r->project = NULL;
+    r->user = NULL;
+    r->who_limits = NULL;
+    r->model = r->wanted->name;
+}
+
+struct gw_request *stages_fork(struct gw_request *r, struct http_exchange *x)
+{
+    struct gw_request *w = stages_new(r->gateway, x, r->cat);
+    if (w == NULL) {
+        return NULL;
+    }
+    w->kind = r->kind;
+    w->stage = r->stage;
+    memcpy(w->stage_ns, r->stage_ns, sizeof(w->stage_ns));
+    w->started_ns = r->started_ns;
+    w->stage_started_ns = r->stage_started_ns;
+    memcpy(w->id, r->id, sizeof(w->id));
+    memcpy(w->traceparent, r->traceparent, sizeof(w->traceparent));
+    memcpy(w->tenant, r->tenant, sizeof(w->tenant));
+    w->who = r->who;
+    w->project = r->project;
+    w->user = r->user;
+    w->who_limits = r->who_limits;
+    w->parsed = r->parsed;
+    w->model = r->model;
+    w->stream = r->stream;
+    w->wanted = r->wanted;
+    w->pinned = r->pinned;
+    w->arena = r->arena;
+    w->body = r->body;
+    arena_init(&r->arena, STAGES_ARENA_BYTES_MAX);
+    buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
+    stages_keep_names(r);
+    return w;
+}
+
+void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model)
+{
+    struct gw_request *r = stages_new(g, x, g->cat);
+    if (r == NULL) {
+        http_exchange_abort(x);
+        return;
+    }
+    const struct http_head *head = http_exchange_head(x);
+    g->retry_budget = MIN(g->retry_budget + 1, 5u * GATEWAY_RETRIES_MAX);
+    r->kind = kind;
+    r->model = model;
     stages_make_id(&g->rng, head, r->id);
     stages_read_trace(r, head);
     /* Who asks is settled from the head alone; a refused client's body is never kept. */
     enum gw_result result = stage_auth(r);
     bool wants_body = (result == GW_NEXT || result == GW_WAIT) && gw_kind_has_body(kind);
     http_exchange_accept(x, wants_body ? HTTP_BODY_STREAM : HTTP_BODY_DROP, GATEWAY_BODY_BYTES_MAX,
-                         &events, r);
+                         stages_events(), r);
     if (result == GW_WAIT && wants_body) {
         http_exchange_body_pause(x);
     }

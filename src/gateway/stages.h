@@ -1,9 +1,9 @@
 /* stages.h: one request at the front door, and the ordered stages it walks.
  *
- *   head ──> [auth] ──> [parse] ──> [limit] ──> [route] ──> [proxy] ──> [usage]
- *             │ 401 403   │ 400       │ 429       │ a server  │ its answer; tried again
- *             │ 429       │ 404 413   │           │ else wait │ while the client saw nothing
- *             v           v           v           v           v
+ *   head ──> [auth] ──> [parse] ──> [answer] ──> [limit] ──> [route] ──> [proxy] ──> [usage]
+ *             │ 401 403   │ 400       │ 409       │ 429       │ a server  │ its answer; tried again
+ *             │ 429       │ 404 413   │ kept ones │           │ else wait │ while the client saw
+ *             v           v           v           v           v           v nothing
  *           error reply with the row of the error; every way out passes [usage] once
  *
  * A stage returns NEXT (go on), WAIT (something will call stages_resume), DONE (the answer is
@@ -19,6 +19,7 @@
 #include "auth/policy.h"
 #include "base/list.h"
 #include "base/rng.h"
+#include "gateway/answer.h"
 #include "gateway/backend.h"
 #include "gateway/explain.h"
 #include "gateway/gateway.h"
@@ -44,7 +45,7 @@ enum {
     GW_ID_BYTES = 72,
     GW_UPSTREAM_HEADERS_MAX = 3, /* when to come again */
     GW_HEADERS_MAX = 24,
-    GW_TIMING_BYTES = 256,            /* of server-timing */
+    GW_TIMING_BYTES = 288,            /* of server-timing */
     GW_SUBJECTS_MAX = 4,              /* key, user, project, model */
     GW_OUTPUT_TOKENS_DEFAULT = 16384, /* set aside for who is limited and names no max_tokens */
 };
@@ -52,6 +53,7 @@ enum {
 enum gw_stage_id {
     GW_STAGE_AUTH,
     GW_STAGE_PARSE,
+    GW_STAGE_ANSWER,
     GW_STAGE_LIMIT,
     GW_STAGE_ROUTE,
     GW_STAGE_PROXY,
@@ -103,6 +105,10 @@ struct gw_request {
 
     const struct cat_model *wanted;   /* what was asked for, its alias resolved */
     const struct cat_version *pinned; /* NULL = any, by weight */
+
+    /* answer */
+    struct answer_reader *reader; /* it is given what another request makes; NULL = it is not */
+    bool replayed;                /* … made for another client, or before */
 
     /* limit */
     struct limit_subject subjects[GW_SUBJECTS_MAX];
@@ -168,6 +174,12 @@ void stages_make_id(struct rng *rng, const struct http_head *head, char out[GW_I
 void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind, struct str model);
 /* A stage that had said GW_WAIT has come to a result. */
 void stages_resume(struct gw_request *r, enum gw_result result);
+/* Another request takes over what was read and decided of r up to here, for r to read what it
+ * makes: it writes to `x`, and stages_resume begins it. NULL: out of memory, nothing has changed.
+ */
+struct gw_request *stages_fork(struct gw_request *r, struct http_exchange *x);
+/* What every exchange of a request tells. */
+const struct http_exchange_events *stages_events(void);
 /* The stage before is run again (a retry). */
 void stages_back_to(struct gw_request *r, enum gw_stage_id stage);
 /* Frees the request once nothing refers to it any more. */
@@ -191,6 +203,7 @@ enum gw_result stage_auth(struct gw_request *r);
 /* The request is over: nothing waits for its token any more. */
 void stage_auth_abandon(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
+enum gw_result stage_answer(struct gw_request *r);
 enum gw_result stage_limit(struct gw_request *r);
 /* Gives back what was set aside, less what was used. */
 void stage_limit_settle(struct gw_request *r);
@@ -247,6 +260,8 @@ bool stage_proxy_is_due(const struct gw_request *r);
 /* The server is away: who has nothing of an answer yet asks another. */
 void stage_proxy_on_away(void *ctx, struct backend *b);
 
+#define GW_STREAM_TYPE "text/event-stream; charset=utf-8"
+
 /* reply.c: head fields that every answer carries, and error replies. */
 struct gw_headers {
     struct http_header rows[GW_HEADERS_MAX];
@@ -269,10 +284,13 @@ void gw_reply_last_event(struct gw_request *r, struct str json);
 struct gateway {
     struct loop *loop;
     struct gateway_conf conf;
-    struct catalog *catalog;  /* of the process */
-    struct relay *news;       /* its snapshots */
-    struct cat *cat;          /* held: the one in force on this loop */
-    struct gw_shared *shared; /* with the gateways of other loops */
+    struct catalog *catalog;        /* of the process */
+    struct relay *news;             /* its snapshots */
+    struct cat *cat;                /* held: the one in force on this loop */
+    struct gw_shared *shared;       /* with the gateways of other loops */
+    struct answer_hub *hub;         /* of shared->answers, for this loop */
+    struct list writers;            /* of answers: work whose client reads it from the store */
+    struct loop_timer answer_timer; /* forgets old ones */
     struct backends backends;
     struct http_server *http;
     struct list waiting;            /* requests that no server can take, oldest first */
@@ -286,6 +304,8 @@ struct gateway {
     bool draining, destroyed;
 };
 
+/* Answers were claimed: looks after them while there are any. */
+void gateway_note_answers(struct gateway *g);
 /* A request is gone: frees a destroyed gateway that none refers to. */
 void gateway_settle(struct gateway *g);
 

@@ -98,7 +98,7 @@ struct arena *http_exchange_arena(struct http_exchange *x)
 
 const struct addr *http_exchange_peer(const struct http_exchange *x)
 {
-    return conn_peer(x->conn);
+    return x->conn != NULL ? conn_peer(x->conn) : x->peer;
 }
 
 void http_exchange_accept(struct http_exchange *x, enum http_body_mode mode, size_t body_bytes_max,

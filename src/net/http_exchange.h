@@ -50,7 +50,8 @@ struct http_exchange_ops {
 /* One request and its answer; lives inside its protocol's struct. */
 struct http_exchange {
     const struct http_exchange_ops *ops;
-    struct conn *conn;
+    struct conn *conn;       /* NULL: one that the handler's side has made up */
+    const struct addr *peer; /* of such a one */
     const struct http_head *head;
     struct arena arena;
     const struct http_exchange_events *ev; /* NULL until accepted */

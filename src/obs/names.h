@@ -75,6 +75,9 @@
       "Times a server was passed over because a due token did not come.")                          \
     X(FALLBACKS, "bud_fallbacks_total", COUNTER, "", NONE,                                         \
       "Requests answered by a fallback model, since no server of their own was well.")             \
+    X(ANSWERS, "bud_answers_total", COUNTER, "how", NONE,                                          \
+      "Requests whose answer is kept: made and kept, or replayed from what was.")                  \
+    X(ANSWERS_BYTES, "bud_answers_bytes", GAUGE, "", NONE, "Held by answers that are kept.")       \
     X(REQUESTS_REFUSED, "bud_requests_refused_total", COUNTER, "limit", NONE,                      \
       "Requests refused at a limit: line, memory, or of a key, user, project, model.")             \
     X(REDIS_UP, "bud_redis_up", GAUGE, "", NONE, "1 while the Redis server answers.")              \

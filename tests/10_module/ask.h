@@ -134,6 +134,9 @@ static inline bool answer_next_event(struct str *rest, struct str *data)
         size_t end = str_find(*rest, STR_LIT("\n\n"));
         struct str block = str_slice(*rest, 0, end);
         *rest = str_slice(*rest, end + 2, rest->len);
+        while (str_starts(block, STR_LIT(": ")) || str_starts(block, STR_LIT("id: "))) {
+            block = str_slice(block, str_find(block, STR_LIT("\n")) + 1, block.len);
+        }
         if (str_starts(block, STR_LIT("data: "))) {
             *data = str_slice(block, 6, block.len);
             return true;

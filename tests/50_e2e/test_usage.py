@@ -121,7 +121,7 @@ def test_records_hold_what_was_used_and_paid(tmp_path):
         timing = re.findall(r"^: server-timing (.*)$", text, re.M)
         assert len(timing) == 1
         names = [part.split(";")[0] for part in timing[0].split(", ")]
-        assert names == ["auth", "parse", "limit", "route", "proxy", "total"]
+        assert names == ["auth", "parse", "answer", "limit", "route", "proxy", "total"]
         assert front.request("POST", "/v1/completions", {"model": "no"}, key=None).status == 401
         rows = eventually(lambda: (lambda r: r if len(r) == 2 else None)(usage(front.home, "--records")))
         one, two = sorted(rows, key=lambda r: r["request_id"])

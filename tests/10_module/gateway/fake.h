@@ -316,6 +316,18 @@ static bool script_told(struct peer *p)
     return script_ok(p);
 }
 
+/* One event; the rest when told. */
+static bool script_told_midway(struct peer *p)
+{
+    bool ok = say_stream_head(p) && say_chunk(p, "data: {\"a\":1}\n\n: n=3+1\n\n");
+    while (!atomic_load(&p->fake->told) && !atomic_load(&p->fake->stopping)) {
+        usleep(1000);
+    }
+    return ok && say_chunk(p, "data: {\"a\":2}\n\n: n=3+2\n\n") &&
+           say_chunk(p, "data: {\"a\":3}\n\n: n=3+3\n\ndata: [DONE]\n\n") &&
+           say(p, "0\r\n\r\n");
+}
+
 /* 32 MiB of events, as fast as they are taken. */
 static bool script_pour(struct peer *p)
 {
@@ -380,6 +392,7 @@ static const struct {
     {"slow-cut-once", script_slow_cut_once},
     {"hold", script_hold},
     {"told", script_told},
+    {"told-midway", script_told_midway},
     {"pour", script_pour},
     {"large", script_large},
 };

@@ -54,7 +54,11 @@ enum rc journal_fold_add(struct journal_fold *f, const struct usage_line *line, 
                          struct err *err)
 {
     if (line->kind == USAGE_DONE) {
-        return fold_add_row(f, &line->row, text, err);
+        enum rc rc = fold_add_row(f, &line->row, text, err);
+        if (rc != RC_OK) {
+            fold_reset(f); /* all of the part is noted again */
+        }
+        return rc;
     }
     if (line->kind == USAGE_NOTE) {
         ASSERT(f->n_notes < JOURNAL_FOLD_NOTES);

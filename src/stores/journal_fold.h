@@ -33,7 +33,7 @@ void journal_fold_deinit(struct journal_fold *f);
 
 bool journal_fold_is_full(const struct journal_fold *f);
 /* Notes a `d` or `x` line; `text` is the line without its LF. The bytes of notes stay where they
- * are until journal_fold_write. */
+ * are until journal_fold_write. A failure forgets what was noted, as one of journal_fold_write. */
 RC journal_fold_add(struct journal_fold *f, const struct usage_line *line, struct str text,
                     struct err *err);
 /* Writes what was noted, if there is anything. After a failure the same lines can be noted again.

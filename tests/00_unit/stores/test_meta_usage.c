@@ -345,6 +345,37 @@ static void filters_that_are_wrong_say_so(void **state)
     assert_int_equal(q.from_ms, 1795392000000);
 }
 
+/* What did not fit is noted again from its beginning: nothing of it may be there already. */
+static void a_part_that_failed_is_noted_anew(void **state)
+{
+    (void)state;
+    struct meta *m;
+    struct journal_fold fold;
+    struct err err = {0};
+    struct seen seen;
+    struct buf text;
+    const struct meta_usage_query q = {0};
+    const struct usage_line line = {.kind = USAGE_DONE, .row = row("a", "k", "m", DAY_MS)};
+    assert_int_equal(meta_open(&m, ":memory:", NULL), RC_OK);
+    buf_init(&text, USAGE_LINE_BYTES_MAX + 1);
+    usage_line_write(&text, &line);
+    const struct str one = str_make(text.ptr, text.len - 1);
+    journal_fold_init(&fold, m, run);
+    size_t cap = fold.lines.cap_bytes;
+    fold.lines.cap_bytes = 3 * one.len / 2; /* room for one and a half */
+    assert_int_equal(journal_fold_add(&fold, &line, one, &err), RC_OK);
+    assert_int_equal(journal_fold_add(&fold, &line, one, &err), RC_NOMEM);
+    fold.lines.cap_bytes = cap;
+    assert_int_equal(journal_fold_add(&fold, &line, one, &err), RC_OK);
+    assert_int_equal(journal_fold_write(&fold, 1, 9, &err), RC_OK);
+    sums(m, &q, &seen);
+    assert_int_equal(seen.n, 1);
+    assert_string_equal(seen.lines[0], "|| 1 0 3 7");
+    journal_fold_deinit(&fold);
+    buf_deinit(&text);
+    meta_close(m);
+}
+
 static void decisions_are_found_by_either_id(void **state)
 {
     (void)state;
@@ -380,6 +411,7 @@ int main(void)
         cmocka_unit_test(rows_of_before_are_taken_over),
         cmocka_unit_test(records_are_listed_newest_first),
         cmocka_unit_test(filters_that_are_wrong_say_so),
+        cmocka_unit_test(a_part_that_failed_is_noted_anew),
         cmocka_unit_test(decisions_are_found_by_either_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -266,7 +266,8 @@ struct gw_request *stages_fork(struct gw_request *r, struct http_exchange *x)
     w->who = r->who;
     w->project = r->project;
     w->user = r->user;
-    w->who_limits = r->who_limits;
+    w->token_limits = r->token_limits; /* r may go long before its work */
+    w->who_limits = r->who_limits == &r->token_limits ? &w->token_limits : r->who_limits;
     w->parsed = r->parsed;
     w->model = r->model;
     w->stream = r->stream;

@@ -68,10 +68,12 @@ $(BUILD)/bench/%: bench/%.c $(LIB)
 bench-attention: $(BUILD)/bench/attention ## measure attention alone against the memory stream
 	@$<
 
-GATEWAY_BENCH := $(addprefix $(BUILD)/bench/gateway/,upstream paced body)
+GATEWAY_BENCH := $(addprefix $(BUILD)/bench/gateway/,upstream body)
 bench-gateway: build $(GATEWAY_BENCH) ## the front door beside nginx and HAProxy
 	@bench/gateway/run
+bench-gateway-long: build $(GATEWAY_BENCH) ## the same, and its memory after a million requests
+	@bench/gateway/run --long
 
 include mk/sanitize.mk
 -include $(LIB_OBJ:.o=.d) $(UNIT_BIN:=.d)
-.PHONY: help setup build run test test-peers unit-build unit soak bench-kernels bench-attention bench-gateway tidy format clean
+.PHONY: help setup build run test test-peers unit-build unit soak bench-kernels bench-attention bench-gateway bench-gateway-long tidy format clean

@@ -1,6 +1,5 @@
 """What stands between load and upstream: ours, nginx, HAProxy, and LiteLLM on request. Each gets core 0;
 everything else runs on the others."""
-import contextlib
 import json
 import os
 import shutil
@@ -65,7 +64,9 @@ class Lab:
         self.proxy_core = ["taskset", "-c", "0"]
         self.load_cores = ["taskset", "-c", f"1-{last}" if last > 1 else "1"]
         self.upstream = free_port()
-        self.start(self.load_cores + [os.path.join(ROOT, "build", "bench", "gateway", "upstream"), str(self.upstream)])
+        program = os.path.join(ROOT, "build", "bench", "gateway", "upstream")
+        self.far = self.start(self.load_cores + [program, str(self.upstream)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
         wait_port(self.upstream)
         self.key = "none"
 
@@ -77,9 +78,22 @@ class Lab:
         return path
 
     def start(self, words, **more):
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, **more)
+        child = subprocess.Popen(words, **{"stdin": subprocess.DEVNULL, **more})
         self.children.append(child)
         return child
+
+    def ask_paced(self, port, rate, seconds, request):
+        """Requests at even times, by the upstream itself (upstream.c says why): what it measured."""
+        path = self.path("request.txt", request)
+        self.far.stdin.write(f"{port} {rate} {seconds} {path}\n")
+        self.far.stdin.flush()
+        got = {}
+        for line in self.far.stdout:
+            name, value = line.split()
+            if name == "done":
+                return got
+            got[name] = float(value)
+        sys.exit("the paced load failed")
 
     def close(self):
         for child in self.children:
@@ -93,19 +107,8 @@ class Lab:
                 child.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def awake(self):
-        """Keeps the cores from sleeping, with work that gives way to any other: waking a virtual core takes
-        longer than what is measured."""
-        cores = range(os.cpu_count())
-        spinners = [self.start(["chrt", "-i", "0", "taskset", "-c", str(c), sys.executable, "-c", "while True: pass"])
-                    for c in cores]
-        try:
-            yield
-        finally:
-            for s in spinners:
-                s.kill()
-                s.wait()
+    def stop(self, proxy):
+        os.kill(proxy.pid, signal.SIGTERM)
 
     # ---- ours ----
 
@@ -118,24 +121,37 @@ class Lab:
             sys.exit(run.stderr)
         return json.loads(run.stdout)["key"]
 
-    def start_gateway(self, name, cores, catalogue):
+    def certificate(self):
+        """Files of a certificate and its key."""
+        if not os.path.exists(self.path("127.0.0.1.pem")):
+            subprocess.run([BUD, "cert", "make", "127.0.0.1", "--dir", self.dir], check=True, stdout=subprocess.DEVNULL)
+        return self.path("127.0.0.1.pem"), self.path("127.0.0.1.key")
+
+    def start_gateway(self, name, cores, catalogue, *options):
         port, home = free_port(), self.path(name)
-        self.key = self.make_key(home) if name == "bud" else self.key
+        if not os.path.exists(home):  # the TLS listener has the keys of the plain one
+            key = self.make_key(home)
+            self.key = key if name == "bud" else self.key
         log_path = self.path(name + ".log")
         with open(log_path, "ab") as log:
             child = self.start(cores + [BUD, "gateway", "--listen", f"127.0.0.1:{port}", "--admin-listen",
-                                        "127.0.0.1:0", "--catalogue", self.path(name + ".yaml", json.dumps(catalogue))],
+                                        "127.0.0.1:0", "--catalogue", self.path(name + ".yaml", json.dumps(catalogue)),
+                                        *options],
                                env=dict(os.environ, BUD_HOME=home), stdout=log, stderr=log)
         wait_port(port)
         return Proxy(name, child.pid, port, log_path)
 
-    def start_bud(self):
-        """Everything is on: keys, limits of key, project and model, prices, metrics, the access log."""
+    def start_bud(self, *options):
+        """Everything is on: keys, limits of key, project and model, prices, usage, metrics, the access log."""
         return self.start_gateway("bud", self.proxy_core, {
             "projects": [{"name": "p", "limits": {"tokens_per_day": 10 ** 14, "concurrent": 100000}}],
             "upstreams": [{"name": "u", "url": f"http://127.0.0.1:{self.upstream}", "price": {"input": 1, "output": 2}}],
             "models": [{"name": "bench", "versions": [{"name": "1", "upstreams": ["u"]}],
-                        "limits": {"tokens_per_day": 10 ** 14}}]})
+                        "limits": {"tokens_per_day": 10 ** 14}}]}, *options)
+
+    def start_bud_tls(self):
+        cert, key = self.certificate()
+        return self.start_bud("--tls-cert", cert, "--tls-key", key)
 
     def start_idle(self):
         """A gateway with many upstreams, which nobody asks anything."""
@@ -146,8 +162,10 @@ class Lab:
 
     # ---- peers ----
 
-    def start_nginx(self, buffering):
-        port, name = free_port(), f"nginx-{buffering}"
+    def start_nginx(self, buffering, tls=False):
+        port, name = free_port(), f"nginx-{buffering}" + ("-tls" if tls else "")
+        cert, key = self.certificate() if tls else ("", "")
+        ssl = f"ssl_protocols TLSv1.3; ssl_certificate {cert}; ssl_certificate_key {key};" if tls else ""
         temp = "".join(f"{kind}_temp_path {self.path(name + kind)};" for kind in
                        ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         user = "user root;" if os.geteuid() == 0 else ""
@@ -155,7 +173,7 @@ class Lab:
 error_log {self.path(name + '.err')}; events {{ worker_connections 20000; }}
 http {{ access_log off; {temp} keepalive_requests 1000000000; keepalive_timeout 300s; client_max_body_size 32m;
  client_body_buffer_size 4m; upstream u {{ server 127.0.0.1:{self.upstream}; keepalive 256; }}
- server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://u; proxy_http_version 1.1;
+ server {{ listen 127.0.0.1:{port}{" ssl" if tls else ""}; {ssl} location / {{ proxy_pass http://u; proxy_http_version 1.1;
   proxy_set_header Connection ""; proxy_buffering {buffering}; }} }} }}""")
         with open(self.path(name + ".out"), "wb") as out:
             child = self.start(self.proxy_core + ["nginx", "-c", conf, "-e", self.path(name + ".err")], stderr=out)

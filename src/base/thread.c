@@ -5,6 +5,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* The largest CPU number a cpu_set_t can hold. */
 enum { THREAD_CPU_MAX = CPU_SETSIZE };
@@ -54,6 +57,15 @@ void thread_join(struct thread *t)
         pthread_join(t->handle, NULL);
         t->started = false;
     }
+}
+
+void thread_yield_to_others(void)
+{
+    /* A batch thread that wakes waits for the end of the others' turn; its weight is that of
+     * nice 10. */
+    const struct sched_param none = {0};
+    (void)!sched_setscheduler(0, SCHED_BATCH, &none);
+    (void)!setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
 }
 
 uint32_t thread_cpus(int *cpus, uint32_t n_max)

@@ -23,6 +23,10 @@ RC thread_start(struct thread *t, const char *name, int cpu, void (*run)(void *a
 void thread_join(struct thread *t);
 /* Pins the calling thread; false when the system refuses. */
 bool thread_pin_self(int cpu);
+/* The calling thread works when others leave time: it does not take a core from one that is at
+ * work, and has a tenth of it where there is never any left. Refused is ignored: it costs speed
+ * only. */
+void thread_yield_to_others(void);
 /* The CPUs this process may use, ascending; returns how many there are, writes at most n_max. */
 uint32_t thread_cpus(int *cpus, uint32_t n_max);
 

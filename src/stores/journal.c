@@ -391,6 +391,7 @@ static void journal_run(void *arg)
 {
     struct journal *j = arg;
     bool stopping = false;
+    thread_yield_to_others(); /* a fold of milliseconds must not stand before a request */
     pthread_mutex_lock(&j->lock);
     while (!stopping) {
         if (!j->stopping && j->flush_asked == j->flush_done) {

@@ -91,30 +91,71 @@ static enum rc catalog_file_read_key(const struct cat_upstream *u, struct buf *o
     return buf_ok(out) ? RC_OK : err_set(err, RC_TOO_LARGE, "%s is too long", u->key_env.ptr);
 }
 
-/* Appends the member "sealed_key" to an object under writing. */
-static enum rc catalog_file_seal_key(struct json_writer *w, const struct cat_upstream *u,
-                                     const struct kms *kms, struct err *err)
+/* What the store has of an upstream as its sealed key, in hexadecimal; "" = none. */
+static struct str catalog_file_stored(struct catalog_file *f, const struct catalog_file_to *to,
+                                      struct str name, struct err *err)
+{
+    struct buf body;
+    const struct json *root = NULL, *sealed = NULL;
+    struct str out = STR_LIT("");
+    buf_init(&body, YAML_BYTES_MAX);
+    enum rc rc = meta_object_get(to->meta, "upstream", name, &body, NULL, err);
+    struct str text = arena_str(&f->arena, buf_str(&body)); /* the nodes lie in what was read */
+    if (rc == RC_OK && text.ptr != NULL && json_parse(text, &f->arena, &root, err) == RC_OK) {
+        sealed = json_get_present(root, "sealed_key");
+    }
+    if (sealed != NULL && sealed->type == JSON_STRING) {
+        out = sealed->text;
+    }
+    buf_deinit(&body);
+    return out;
+}
+
+/* Whether that opens to this very key. */
+static bool catalog_file_is_sealed(struct str hex, const struct kms *kms, struct str context,
+                                   struct str key)
+{
+    char sealed[CATALOG_FILE_SEALED_BYTES_MAX];
+    size_t n = hex.len / 2;
+    struct buf plain;
+    buf_init(&plain, CATALOG_FILE_KEY_BYTES_MAX);
+    bool same = n > 0 && n <= sizeof(sealed) && crypto_unhex(hex, sealed, n) &&
+                seal_open_value(kms, context, str_make(sealed, n), &plain, NULL) == RC_OK &&
+                crypto_equal(buf_str(&plain), key);
+    if (plain.ptr != NULL) {
+        mem_wipe(plain.ptr, plain.len);
+    }
+    buf_deinit(&plain);
+    return same;
+}
+
+/* Appends the member "sealed_key" to an object under writing. A key comes out sealed anew each
+ * time: where the store has the same one, that stays, so that nothing has changed. */
+static enum rc catalog_file_seal_key(struct json_writer *w, struct catalog_file *f,
+                                     const struct cat_upstream *u, const struct catalog_file_to *to,
+                                     struct err *err)
 {
     struct buf plain, sealed;
-    char context[16 + CAT_NAME_BYTES_MAX];
     char hex[2 * CATALOG_FILE_SEALED_BYTES_MAX + 1];
-    struct buf c;
+    struct str context = arena_printf(&f->arena, "upstreams/%.*s/key", STR(u->name));
+    struct str stored = catalog_file_stored(f, to, u->name, NULL);
+    if (context.ptr == NULL) {
+        return err_set(err, RC_TOO_LARGE, "the catalogue is too large");
+    }
     buf_init(&plain, CATALOG_FILE_KEY_BYTES_MAX);
     buf_init(&sealed, CATALOG_FILE_SEALED_BYTES_MAX);
-    buf_init(&c, sizeof(context) - 1);
-    buf_add_printf(&c, "upstreams/%.*s/key", STR(u->name));
-    str_copy(context, sizeof(context), buf_str(&c));
-    buf_deinit(&c);
     enum rc rc = catalog_file_read_key(u, &plain, err);
     struct str key = str_trim(buf_str(&plain));
     if (rc == RC_OK && (key.len == 0 || !http_value_valid(key))) {
         rc = err_set(err, RC_INVALID, "its key is empty, or not one line of text");
     }
-    rc = rc == RC_OK ? seal_value(kms, str_from(context), key, &sealed, err) : rc;
-    if (rc == RC_OK) {
+    if (rc == RC_OK && catalog_file_is_sealed(stored, to->kms, context, key)) {
+        json_write_member_str(w, "sealed_key", stored);
+    } else if (rc == RC_OK && (rc = seal_value(to->kms, context, key, &sealed, err)) == RC_OK) {
         crypto_hex(sealed.ptr, sealed.len, hex);
         json_write_member_cstr(w, "sealed_key", hex);
-    } else {
+    }
+    if (rc != RC_OK) {
         err_context(err, "upstream %.*s", STR(u->name));
     }
     if (plain.ptr != NULL) {
@@ -128,8 +169,8 @@ static enum rc catalog_file_seal_key(struct json_writer *w, const struct cat_ups
 /* ---- objects for the store ---- */
 
 static enum rc catalog_file_add(struct catalog_file *f, const struct cat_kind_row *kind,
-                                const struct json *body, const void *object, const struct kms *kms,
-                                struct err *err)
+                                const struct json *body, const void *object,
+                                const struct catalog_file_to *to, struct err *err)
 {
     struct json_writer w;
     struct buf text;
@@ -145,7 +186,7 @@ static enum rc catalog_file_add(struct catalog_file *f, const struct cat_kind_ro
         json_write_value(&w, it);
     }
     if (upstream && (u->key_file.len > 0 || u->key_env.len > 0)) {
-        rc = catalog_file_seal_key(&w, u, kms, err);
+        rc = catalog_file_seal_key(&w, f, u, to, err);
     }
     json_write_object_end(&w);
     struct str kept = arena_str(&f->arena, buf_str(&text));
@@ -158,7 +199,8 @@ static enum rc catalog_file_add(struct catalog_file *f, const struct cat_kind_ro
     return rc;
 }
 
-static enum rc catalog_file_objects(struct catalog_file *f, const struct kms *kms, struct err *err)
+static enum rc catalog_file_objects(struct catalog_file *f, const struct catalog_file_to *to,
+                                    struct err *err)
 {
     enum rc rc = RC_OK;
     f->objects =
@@ -173,7 +215,7 @@ static enum rc catalog_file_objects(struct catalog_file *f, const struct kms *km
         const struct json *item = items != NULL ? items->first : NULL;
         for (uint32_t i = 0; rc == RC_OK && i < list->n; i++, item = item->next) {
             ASSERT(item != NULL);
-            rc = catalog_file_add(f, kind, item, (const char *)list->at + i * kind->size, kms, err);
+            rc = catalog_file_add(f, kind, item, (const char *)list->at + i * kind->size, to, err);
         }
     }
     return rc;
@@ -240,9 +282,7 @@ enum rc catalog_file_apply(const char *path, const struct catalog_file_to *to, s
     struct catalog_file f = {0};
     enum rc rc = catalog_file_open(&f, path, to->local, err);
     if (rc == RC_OK) {
-        /* Upstreams' keys come out sealed anew each time: what is the same is stored once more, and
-         * noted. */
-        rc = catalog_file_objects(&f, to->kms, err);
+        rc = catalog_file_objects(&f, to, err);
         rc = rc == RC_OK ? catalog_file_store(&f, path, to, err) : rc;
         if (rc != RC_OK) {
             err_context(err, "%s", path);

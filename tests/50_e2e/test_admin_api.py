@@ -437,6 +437,20 @@ def test_reload_tells_what_is_wrong(owner):
     owner.get("/admin/v1/aliases/fable", 404)
 
 
+def test_a_file_that_says_the_same_is_no_change(tmp_path):
+    """Applied at each start: an act is noted when something has changed, and a key that is the same has not."""
+    file, home = tmp_path / "catalogue.yaml", tmp_path / "home"
+    home.mkdir()
+    file.write_text('upstreams:\n  - {name: far, url: "http://127.0.0.1:9", key_env: FAR_KEY, kind: openai}\n'
+                    "models:\n  - {name: m, versions: [{name: v, upstreams: [far]}]}\n")
+
+    def applied(key):
+        with Serve("--catalogue", str(file), role="gateway", home=str(home), env={"FAR_KEY": key}):
+            pass
+        return bud("audit", "ls", "--json", home=str(home)).stdout.count('"what":"catalogue.apply"')
+    assert [applied("sk-one"), applied("sk-one"), applied("sk-two"), applied("sk-two")] == [1, 1, 2, 2]
+
+
 def test_health_says_how_the_servers_are(owner):
     health = owner.get("/admin/v1/health")
     assert health["ready"] is True and health["draining"] is False

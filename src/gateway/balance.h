@@ -21,7 +21,7 @@ struct balance_server {
 
 struct balance_ask {
     uint64_t prefix; /* a hash of tenant, model and the prompt's beginning */
-    uint32_t turn;   /* grows by one with every pick of the same model */
+    uint32_t turn;   /* grows by one with every pick of the same version of a model */
     struct rng *rng;
 };
 

@@ -127,6 +127,11 @@ uint32_t gw_shared_n_requests(const struct gw_shared *s)
 
 /* ---- upstreams ---- */
 
+uint32_t gw_shared_turn(struct gw_shared *s, uint64_t id)
+{
+    return atomic_fetch_add_explicit(&s->turns[id % GW_TURNS], 1, memory_order_relaxed);
+}
+
 struct gw_server *gw_shared_server_get(struct gw_shared *s, struct str name)
 {
     struct gw_server *found = NULL;

@@ -19,6 +19,7 @@
 enum {
     GW_HELD_BYTES_MAX = 512 << 20, /* bodies and whole replies of all requests: 503 */
     GW_WAITING_MAX = 256,          /* requests in line for a model server: 503 */
+    GW_TURNS = 256,                /* counters of turns; a power of two */
 };
 
 struct gw_shared_conf {
@@ -49,6 +50,7 @@ struct gw_shared {
     struct gw_shared_conf conf;
     _Atomic size_t held_bytes;
     _Atomic uint32_t n_waiting, n_requests;
+    _Atomic uint32_t turns[GW_TURNS];
     pthread_mutex_t lock; /* of the list */
     struct list servers;
 };
@@ -77,6 +79,10 @@ uint32_t gw_shared_n_waiting(const struct gw_shared *s);
 void gw_shared_request_begin(struct gw_shared *s);
 void gw_shared_request_end(struct gw_shared *s);
 uint32_t gw_shared_n_requests(const struct gw_shared *s);
+
+/* Counts the picks of one version of a model, which has the hash `id`; with many models some share
+ * a counter, and then skip turns. */
+uint32_t gw_shared_turn(struct gw_shared *s, uint64_t id);
 
 /* The upstream of that name, with a reference; made when there is none. */
 struct gw_server *gw_shared_server_get(struct gw_shared *s, struct str name);

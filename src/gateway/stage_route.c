@@ -116,8 +116,9 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
     if (c.n == 0) {
         route_gather(r, v, (struct route_pass){.other = other, .suspects = true}, &c);
     }
+    uint64_t id = hash_str(m->name) ^ hash_u64(hash_str(v->name));
     const struct balance_ask ask = {.prefix = r->parsed.prefix ^ hash_str(str_from(r->tenant)),
-                                    .turn = g->turn++,
+                                    .turn = gw_shared_turn(g->shared, id),
                                     .rng = &g->rng};
     while (c.n > 0) {
         uint32_t i = balance_of((enum cat_balance)m->balance)->pick(c.servers, c.n, &ask);

@@ -256,6 +256,26 @@ static void a_dead_server_is_passed_over(void **state)
     second_close();
 }
 
+/* What others are asked for between does not take its turns. */
+static void each_model_takes_turns_of_its_own(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    second_open();
+    object_second(&r, "bud", "");
+    object(&r, "model", "w",
+           "{\"name\":\"w\",\"balance\":\"round_robin\",\"versions\":[{\"name\":\"1\","
+           "\"upstreams\":[\"local\",\"two\"],\"model\":\"m\"}]}");
+    rig_open_more(&r, (struct gateway_conf){0});
+    for (int i = 0; i < 10; i++) {
+        want(&r, "w", "ok", 200);
+        want(&r, "m", "ok", 200);
+    }
+    assert_in_range(atomic_load(&second.n_requests), 5, 7); /* health checks count, too */
+    rig_close(&r);
+    second_close();
+}
+
 /* It is the caller's to have, and its own limits hold. */
 static void a_fallback_is_a_model_like_any_other(void **state)
 {
@@ -576,6 +596,7 @@ int main(void)
         cmocka_unit_test(a_list_of_models_is_the_callers),
         cmocka_unit_test(versions_share_by_weight_and_can_be_named),
         cmocka_unit_test(a_foreign_server_gets_its_key_and_gives_its_usage),
+        cmocka_unit_test(each_model_takes_turns_of_its_own),
         cmocka_unit_test(a_dead_server_is_passed_over),
         cmocka_unit_test(a_fallback_is_a_model_like_any_other),
         cmocka_unit_test(a_server_that_says_no_is_passed_over),

@@ -127,7 +127,10 @@ def front(tmp_path_factory):
     catalogue = folder / "catalogue.yaml"
     catalogue.write_text(f'upstreams:\n  - {{name: u, url: "{upstream.url}", connections_max: 4}}\n'
                          "models:\n  - {name: m, versions: [{name: v, upstreams: [u]}]}\n")
-    s = Serve("--catalogue", str(catalogue), role="gateway", env={"BUD_BOOTSTRAP_KEY_FILE": str(folder / "key")})
+    settings = folder / "bud.yaml"
+    settings.write_text("gateway: {loops: 1}\n")  # each loop has a breaker of its own: with one its state is known
+    s = Serve("--config", str(settings), "--catalogue", str(catalogue), role="gateway",
+              env={"BUD_BOOTSTRAP_KEY_FILE": str(folder / "key")})
     s.key = KEY
     for i in range(10):  # more that go well than fail, from the start: else the breaker opens, as it should
         good(s, f"before-{i}")

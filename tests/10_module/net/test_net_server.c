@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "net/http_server.h"
 #include "net/loop.h"
+#include "obs/metric.h"
 
 struct app {
     struct loop *loop;
@@ -399,7 +400,7 @@ static void drops_unwanted_bodies(void **state)
     assert_int_equal(n, 3);
     buf_deinit(&in);
     /* One too long to be read just to keep the connection. */
-    in = talk(&app, "POST /hello HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\nabc");
+    in = talk(&app, "POST /hello HTTP/1.1\r\nHost: h\r\nContent-Length: 900999\r\n\r\nabc");
     assert_true(raw_has(&in, "connection: close"));
     assert_true(str_ends(buf_str(&in), STR_LIT("hello")));
     buf_deinit(&in);
@@ -552,10 +553,16 @@ static void bad_chunks_are_the_handlers_to_answer(void **state)
     app_stop(&app);
 }
 
+static double refusals(const char *reason)
+{
+    return metric_value(metric_with1(METRIC_HTTP_REFUSED, str_from(reason)));
+}
+
 static void slow_clients_are_sent_away(void **state)
 {
     (void)state;
     struct app app;
+    double heads = refusals("slow_head"), bodies = refusals("slow_body");
     app_start(&app, "127.0.0.1:0",
               (struct http_server_conf){.header_ms = 60, .body_ms = 60, .idle_ms = 120});
     struct buf in = talk(&app, "GET /hello HT");
@@ -574,6 +581,48 @@ static void slow_clients_are_sent_away(void **state)
     in = talk(&app, "GET /late HTTP/1.1\r\n" CLOSE "\r\n");
     assert_true(str_ends(buf_str(&in), STR_LIT("late")));
     buf_deinit(&in);
+    app_stop(&app);
+    assert_true(refusals("slow_head") - heads == 1);
+    assert_true(refusals("slow_body") - bodies == 1);
+}
+
+/* Each byte comes in time, all of them together do not. */
+static void a_trickled_body_is_given_up(void **state)
+{
+    (void)state;
+    struct app app;
+    struct buf in;
+    double bodies = refusals("slow_body");
+    app_start(&app, "127.0.0.1:0",
+              (struct http_server_conf){.body_ms = 60000, .body_total_ms = 100});
+    int fd = raw_connect(&app.addr);
+    assert_true(raw_puts(fd, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n"));
+    for (int i = 0; refusals("slow_body") == bodies; i++) {
+        assert_true(i < 850);
+        (void)!raw_puts(fd, "x");
+        usleep(2000);
+    }
+    buf_init(&in, 1 << 20);
+    (void)!raw_to_end(fd, &in); /* a byte that came too late may have reset it */
+    assert_true(in.len == 0 || str_starts(buf_str(&in), STR_LIT("HTTP/1.1 408 ")));
+    buf_deinit(&in);
+    close(fd);
+    app_stop(&app);
+}
+
+/* The whole of an exchange has an end too, whoever is slow. */
+static void an_exchange_that_lasts_too_long_is_cut(void **state)
+{
+    (void)state;
+    struct app app;
+    double cut = refusals("slow_exchange");
+    app_start(&app, "127.0.0.1:0", (struct http_server_conf){.total_ms = 100});
+    struct buf in = talk(&app, "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_int_equal(in.len, 0);
+    buf_deinit(&in);
+    wait_for(&app.n_closed, 1);
+    assert_int_equal(atomic_load(&app.last_rc), RC_TIMEOUT);
+    assert_true(refusals("slow_exchange") - cut == 1);
     app_stop(&app);
 }
 
@@ -699,6 +748,8 @@ int main(void)
         cmocka_unit_test(refuses_malformed_heads_by_itself),
         cmocka_unit_test(bad_chunks_are_the_handlers_to_answer),
         cmocka_unit_test(slow_clients_are_sent_away),
+        cmocka_unit_test(a_trickled_body_is_given_up),
+        cmocka_unit_test(an_exchange_that_lasts_too_long_is_cut),
         cmocka_unit_test(drains_gracefully),
         cmocka_unit_test(destroy_cancels_what_is_live),
         cmocka_unit_test(refuses_past_the_connection_cap),

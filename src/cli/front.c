@@ -479,7 +479,8 @@ static uint32_t front_loops(const struct front *f)
 static enum rc front_start_gateway(struct front *f, struct err *err)
 {
     const struct settings *s = &f->settings;
-    const struct gateway_group_conf conf = {
+    char store[LEASE_ID_BYTES];
+    struct gateway_group_conf conf = {
         .gateway = {.listen = f->listen,
                     .tls = f->api_tls,
                     .jwt = f->jwt,
@@ -495,6 +496,7 @@ static enum rc front_start_gateway(struct front *f, struct err *err)
                                .answer_bytes_max = (size_t)s->gateway.answer_bytes_max,
                                .keep_ms = s->gateway.answer_keep_ms}},
         .n_loops = front_loops(f)};
+    front_lease_conf(f, &conf.leases, store);
     enum rc rc = gateway_group_create(&f->gateway, f->loop, &conf, f->catalog, &f->bound, err);
     return rc == RC_OK ? front_load_usage(f, err) : rc;
 }
@@ -544,6 +546,7 @@ enum rc front_start(struct front *f, const struct cat_local *local, struct err *
     rc = rc == RC_OK ? front_start_catalog(f, err) : rc;
     rc = rc == RC_OK ? front_start_jwt(f, err) : rc;
     rc = rc == RC_OK ? front_open_journal(f, err) : rc;
+    rc = rc == RC_OK ? front_start_redis(f, err) : rc;
     rc = rc == RC_OK ? front_start_gateway(f, err) : rc;
     rc = rc == RC_OK ? front_start_admin(f, err) : rc;
     return rc == RC_OK ? gateway_group_start(f->gateway, err) : rc;
@@ -556,6 +559,7 @@ void front_end(struct front *f)
     }
     admin_destroy(f->admin);
     gateway_group_destroy(f->gateway);
+    redis_destroy(f->redis);
     jwt_verifier_destroy(f->jwt);
     catalog_destroy(f->catalog);
     tls_keep_destroy(f->api_tls);

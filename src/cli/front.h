@@ -33,6 +33,7 @@ struct front {
     struct journal *journal;
     struct admin *admin;
     struct jwt_verifier *jwt; /* NULL: no issuers */
+    struct redis *redis;      /* NULL: none is named */
     struct audit *audit;
     struct meta *admin_meta; /* the administration's own connection */
     struct admin_store admin_store;
@@ -57,6 +58,10 @@ void front_announce(struct front *f);
 /* Forwards from front_init on; a first key that nobody has seen is taken back. Fine when half
  * built. */
 void front_end(struct front *f);
+
+/* front_redis.c: the Redis client, before the gateway is made, and how limits are shared in it. */
+RC front_start_redis(struct front *f, struct err *err);
+void front_lease_conf(const struct front *f, struct lease_conf *out, char store[LEASE_ID_BYTES]);
 
 /* The folder of the usage journal. */
 void front_usage_dir(const char *home, char out[PATH_MAX + 16]);

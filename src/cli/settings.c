@@ -12,6 +12,7 @@
 #include "engine/tensor/backend.h"
 #include "gateway/group.h"
 #include "net/tls.h"
+#include "stores/redis.h"
 
 enum { SETTINGS_ARENA_BYTES_MAX = 16 << 20 };
 
@@ -62,6 +63,36 @@ static const struct conf_row settings_usage_rows[] = {
 static const struct conf_row settings_auth_rows[] = {
     CONF_GROUPS(struct settings_auth, jwt, struct jwt_issuer, jwt_issuer_rows, JWT_ISSUERS_MAX,
                 "issuers whose JSON Web Tokens are taken besides API keys"),
+    {0},
+};
+
+static const struct conf_row settings_redis_rows[] = {
+    CONF_TEXT(struct settings_redis, url, NULL, REDIS_URL_BYTES_MAX - 1,
+              "redis://HOST:PORT[/DB], rediss:// for TLS, or unix:PATH; empty = none"),
+    CONF_TEXT(struct settings_redis, user, NULL, 255, "its user; empty = the default one"),
+    CONF_TEXT(struct settings_redis, password_file, NULL, 1023, "file with the password"),
+    CONF_TEXT(struct settings_redis, tls_ca, NULL, 1023,
+              "rediss: CA (PEM) of the server; empty = the system's"),
+    CONF_TEXT(struct settings_redis, tls_cert, NULL, 1023, "rediss: our certificate (PEM)"),
+    CONF_TEXT(struct settings_redis, tls_key, NULL, 1023, "its key (PEM)"),
+    CONF_TEXTS(struct settings_redis, tls_pins, TLS_PINS_MAX,
+               "rediss: `sha256//…` of the only server keys taken"),
+    CONF_NUMBER(struct settings_redis, command_ms, "500", 10, 60000, "ms",
+                "a command may take; then the server counts as away"),
+    {0},
+};
+
+static const char *const settings_aways[] = {"closed", "open", NULL};
+_Static_assert(SETTINGS_CLOSED == 0 && SETTINGS_OPEN == 1, "settings_aways");
+
+static const struct conf_row settings_limits_rows[] = {
+    CONF_BOOL(struct settings_limits, shared, "false",
+              "limits hold across all gateways with the same `redis`, not in each alone"),
+    CONF_WORD(
+        struct settings_limits, when_away, "closed", settings_aways,
+        "while Redis is away: closed = 503 to who is limited, open = each gateway counts alone"),
+    CONF_NUMBER(struct settings_limits, gateways, "1", 1, 10000, "gateways",
+                "open: each gives out one part in so many of each limit"),
     {0},
 };
 
@@ -126,6 +157,8 @@ const struct conf_row settings_rows[] = {
     CONF_GROUP(struct settings, gateway, settings_gateway_rows, "the front door"),
     CONF_GROUP(struct settings, usage, settings_usage_rows, "what requests used and cost"),
     CONF_GROUP(struct settings, auth, settings_auth_rows, "who is let in"),
+    CONF_GROUP(struct settings, redis, settings_redis_rows, "what several gateways share"),
+    CONF_GROUP(struct settings, limits, settings_limits_rows, "how limits are counted"),
     CONF_TEXTS(struct settings, models, 16, "`bud serve`: GGUF files or names, `ID=FILE`"),
     CONF_NUMBER(struct settings, threads, "0", 0, BACKEND_THREADS_MAX, "threads",
                 "`bud serve`: for computing; 0 = one per core"),
@@ -154,6 +187,14 @@ static enum rc settings_find(struct settings *s, const struct args *a, const cha
     return s->path.ptr != NULL ? RC_OK : err_set(err, RC_NOMEM, "out of memory");
 }
 
+static enum rc settings_check_redis(const struct settings *s, struct err *err)
+{
+    if (s->limits.shared && s->redis.url.len == 0) {
+        return err_set_param(err, RC_INVALID, "limits.shared", "limits.shared: without redis.url");
+    }
+    return s->redis.url.len > 0 ? redis_url_check(s->redis.url, err) : RC_OK;
+}
+
 static enum rc settings_read(struct settings *s, struct err *err)
 {
     static const struct json none = {.type = JSON_OBJECT};
@@ -172,6 +213,9 @@ static enum rc settings_read(struct settings *s, struct err *err)
     }
     if (rc == RC_OK && (rc = jwt_issuers_check(&s->auth.jwt, err)) != RC_OK) {
         err_context(err, "%s", s->path.ptr);
+    }
+    if (rc == RC_OK && (rc = settings_check_redis(s, err)) != RC_OK) {
+        (void)err_context(err, "%s", s->path.ptr);
     }
     buf_deinit(&text);
     return rc;

@@ -21,6 +21,21 @@ struct settings_usage {
     uint64_t keep_days, keep_sums_days;
 };
 
+/* The Redis server that several gateways share. */
+struct settings_redis {
+    struct str url, user, password_file; /* url "" = none */
+    struct str tls_ca, tls_cert, tls_key;
+    struct conf_list tls_pins;
+    uint64_t command_ms;
+};
+
+enum settings_away { SETTINGS_CLOSED, SETTINGS_OPEN };
+struct settings_limits {
+    bool shared;
+    uint32_t when_away; /* enum settings_away */
+    uint64_t gateways;
+};
+
 struct settings_auth {
     struct conf_list jwt; /* struct jwt_issuer */
 };
@@ -41,6 +56,8 @@ struct settings {
     struct settings_gateway gateway;
     struct settings_usage usage;
     struct settings_auth auth;
+    struct settings_redis redis;
+    struct settings_limits limits;
     struct conf_list models; /* of bud serve */
     uint64_t threads, ctx;
     struct str backend;

@@ -108,6 +108,8 @@ static void explain_write_limit(struct json_writer *w, const struct explain_row 
         [LIMIT_CONCURRENT] = "concurrent",
         [LIMIT_MONEY] = "money_per_month",
         [LIMIT_ROOM] = "limited_subjects",
+        [LIMIT_ASK] = "",
+        [LIMIT_AWAY] = "store_away",
     };
     const struct limit_result *res = &row->why.limit;
     json_write_member_bool(w, "checked", row->why.limited);

@@ -270,6 +270,9 @@ static enum rc gateway_open(struct gateway *g, struct addr *bound, struct err *e
     rc = rc == RC_OK ? gw_backends_sync(&g->backends, g->cat, err) : rc;
     rc = rc == RC_OK ? catalog_follow(g->catalog, &g->news, g->loop, gateway_on_catalog, g, err)
                      : rc;
+    if (rc == RC_OK && g->conf.leases != NULL) {
+        rc = lease_door_open(&g->door, g->conf.leases, g->loop, err);
+    }
     rc = rc == RC_OK ? http_server_create(&g->http, g->loop, &http, err) : rc;
     return rc == RC_OK ? http_server_listen(g->http, &listen, bound, err) : rc;
 }
@@ -323,6 +326,7 @@ void gateway_settle(struct gateway *g)
         arena_deinit(&g->scratch);
         answer_hub_close(g->hub);
         cat_put(g->cat);
+        lease_door_destroy(g->door);
         gw_shared_put(g->shared);
         mem_free(g);
     }
@@ -342,6 +346,7 @@ void gateway_destroy(struct gateway *g)
     loop_timer_stop(&g->pulse_timer);
     relay_destroy(g->news);
     gw_backends_deinit(&g->backends);
+    lease_door_close(g->door);
     g->n_requests--;
     gateway_settle(g);
 }

@@ -24,6 +24,7 @@ struct gateway_conf {
     struct addr listen;
     struct tls_keep *tls;         /* NULL = plain; must outlive the gateway's connections */
     struct gw_shared *shared;     /* of all gateways of the process; held by the gateway */
+    struct lease_keeper *leases;  /* of shared's limiter, borrowed; NULL: it counts alone */
     uint32_t n_loops;             /* of the process that have a gateway; 0 = this one alone */
     struct listen_group *address; /* their common address and its cap; NULL = alone */
     uint32_t conns_max;           /* 0 = HTTP_SERVER_CONNS_MAX */
@@ -36,6 +37,7 @@ struct gateway_conf {
 
 struct gateway; /* opaque */
 struct gw_shared;
+struct lease_keeper;
 struct journal;
 
 /* Borrows the catalog until it is destroyed, and follows it. *bound (may be NULL) gets the address

@@ -31,6 +31,7 @@ struct gateway_group {
     struct group_member *members;
     uint32_t n_members;
     struct gw_shared *shared;
+    struct lease_keeper *leases;  /* NULL: limits are counted here alone */
     struct listen_group *address; /* NULL: one loop */
     _Atomic uint64_t n_ready;
     atomic_bool draining;
@@ -85,7 +86,9 @@ static void group_on_drained(void *ctx)
     struct gateway_group *g = ctx;
     void (*on_drained)(void *) = g->on_drained;
     g->on_drained = NULL;
-    if (on_drained != NULL) {
+    if (on_drained != NULL && g->leases != NULL) {
+        lease_keeper_leave(g->leases, on_drained, g->ctx);
+    } else if (on_drained != NULL) {
         on_drained(g->ctx);
     }
 }
@@ -150,6 +153,7 @@ static enum rc group_add(struct gateway_group *g, struct loop *first,
     }
     gateway.n_loops = conf->n_loops;
     gateway.shared = g->shared;
+    gateway.leases = g->leases;
     gateway.address = g->address;
     return rc == RC_OK ? gateway_create(&m->gateway, m->loop, &gateway, catalog,
                                         is_first ? bound : NULL, err)
@@ -170,6 +174,11 @@ enum rc gateway_group_create(struct gateway_group **out, struct loop *first,
         listen_group_create(&g->address, conns_max != 0 ? conns_max : HTTP_SERVER_CONNS_MAX);
     }
     enum rc rc = loop_wake_create(&g->drained, first, group_on_drained, g, err);
+    if (rc == RC_OK && conf->leases.redis != NULL) {
+        struct lease_conf leases = conf->leases;
+        leases.limiter = g->shared->limiter;
+        rc = lease_keeper_create(&g->leases, first, &leases, err);
+    }
     for (uint32_t i = 0; rc == RC_OK && i < conf->n_loops; i++) {
         rc = group_add(g, first, conf, catalog, bound, err);
     }
@@ -219,6 +228,7 @@ void gateway_group_destroy(struct gateway_group *g)
     for (uint32_t i = g->n_members; i-- > 0;) {
         member_end(&g->members[i], i == 0);
     }
+    lease_keeper_destroy(g->leases);
     loop_wake_destroy(g->drained);
     listen_group_put(g->address);
     gw_shared_put(g->shared);

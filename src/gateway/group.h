@@ -11,6 +11,7 @@
 #define GATEWAY_GROUP_H
 
 #include "gateway/gateway.h"
+#include "gateway/lease.h"
 #include "gateway/shared.h"
 
 enum { GATEWAY_LOOPS_MAX = 64 };
@@ -20,7 +21,8 @@ struct gateway_group_conf {
      * filled in. */
     struct gateway_conf gateway;
     struct gw_shared_conf shared;
-    uint32_t n_loops; /* 1 to GATEWAY_LOOPS_MAX; with loop 0 */
+    struct lease_conf leases; /* redis NULL: limits are counted here alone; limiter is filled in */
+    uint32_t n_loops;         /* 1 to GATEWAY_LOOPS_MAX; with loop 0 */
 };
 
 struct gateway_group; /* opaque */
@@ -39,7 +41,8 @@ void gateway_group_destroy(struct gateway_group *g);
 struct gateway *gateway_group_first(const struct gateway_group *g);
 /* gateway_set_ready on each loop. */
 void gateway_group_set_ready(struct gateway_group *g, bool ready);
-/* gateway_drain on each loop; on_drained once, on loop 0, when the last has drained. */
+/* gateway_drain on each loop; on_drained once, on loop 0, when the last has drained and what is
+ * leased was given back. */
 void gateway_group_drain(struct gateway_group *g, uint64_t max_ms, void (*on_drained)(void *ctx),
                          void *ctx);
 

@@ -7,36 +7,10 @@
  *    yet: so the bucket is never emptier than if only the used tokens had been put in. */
 #include "gateway/limit.h"
 
-#include <pthread.h>
-
 #include "base/assert.h"
 #include "base/mem.h"
+#include "gateway/limit_private.h"
 #include "stores/usage_line.h"
-
-#define LIMIT_MINUTE_NS 60000000000u
-#define LIMIT_DAY_S     86400
-
-/* Units times nanoseconds: `n` of a limit fill n * LIMIT_MINUTE_NS; each ns drains the limit. */
-struct limit_meter {
-    uint64_t level;
-    uint64_t at_ns;
-    uint64_t limit; /* under which it was filled */
-};
-
-struct limit_bucket {
-    char name[LIMIT_NAME_BYTES];
-    struct limit_meter requests, tokens;
-    uint32_t n_running;
-    int64_t day, month; /* which the counts below are of */
-    uint64_t day_used, day_reserved;
-    int64_t month_used;
-    __int128 month_reserved; /* one ticket alone may fill an int64_t */
-};
-
-struct limiter {
-    pthread_mutex_t lock; /* of the map and of every bucket */
-    struct map buckets;   /* by name */
-};
 
 /* ---- calendar ---- */
 
@@ -137,12 +111,12 @@ static void meter_put(struct limit_meter *m, uint64_t limit, uint64_t units, uin
     m->limit = limit;
 }
 
-/* `units` of `reserved` put in at `at_ns` were not used (invariant 3). */
-static void meter_take_back(struct limit_meter *m, uint64_t limit, struct limit_ticket *t,
-                            uint64_t units, uint64_t now_ns)
+/* `units` of `reserved` put in at `at_ns` were not used (invariant 3). How many came back. */
+static uint64_t meter_take_back(struct limit_meter *m, uint64_t limit, const struct limit_ticket *t,
+                                uint64_t units, uint64_t now_ns)
 {
     if (limit == 0) {
-        return;
+        return 0;
     }
     unsigned __int128 drained = (unsigned __int128)(now_ns - MIN(t->at_ns, now_ns)) * limit;
     unsigned __int128 put = (unsigned __int128)t->tokens * LIMIT_MINUTE_NS;
@@ -153,11 +127,17 @@ static void meter_take_back(struct limit_meter *m, uint64_t limit, struct limit_
     m->level = back >= level ? 0 : level - (uint64_t)back;
     m->at_ns = MAX(m->at_ns, now_ns); /* threads may come out of order by a little */
     m->limit = limit;
+    return (uint64_t)(back / LIMIT_MINUTE_NS);
+}
+
+uint64_t limit_meter_units(const struct limit_meter *m, uint64_t limit, uint64_t now_ns)
+{
+    return (meter_level(m, limit, now_ns) + LIMIT_MINUTE_NS - 1) / LIMIT_MINUTE_NS;
 }
 
 /* ---- buckets ---- */
 
-static bool limit_is_none(const struct cat_limits *l)
+bool limit_is_none(const struct cat_limits *l)
 {
     return l->requests_per_minute == 0 && l->tokens_per_minute == 0 && l->tokens_per_day == 0 &&
            l->concurrent == 0 && l->money_per_month == 0;
@@ -206,8 +186,8 @@ static int64_t limit_money_left(const struct limit_bucket *b, int64_t limit)
 
 /* ---- reserving ---- */
 
-static bool limit_refuse(struct limit_result *r, enum limit_kind kind, uint64_t limit,
-                         uint64_t left, uint64_t retry_ns)
+bool limit_refuse(struct limit_result *r, enum limit_kind kind, uint64_t limit, uint64_t left,
+                  uint64_t retry_ns)
 {
     r->refused = kind;
     r->limit = limit;
@@ -216,7 +196,7 @@ static bool limit_refuse(struct limit_result *r, enum limit_kind kind, uint64_t 
     return false;
 }
 
-static uint64_t limit_day_end_ns(struct limit_time now)
+uint64_t limit_day_end_ns(struct limit_time now)
 {
     int64_t end = (limit_day(now.wall_s) + 1) * LIMIT_DAY_S;
     return (uint64_t)(end - now.wall_s) * 1000000000u;
@@ -224,7 +204,7 @@ static uint64_t limit_day_end_ns(struct limit_time now)
 
 /* Output tokens that `left` units of tokens pay for, above the prompt. False: not even the least.
  */
-static bool limit_cut(uint64_t left, const struct limit_ask *ask, uint64_t *output)
+bool limit_cut(uint64_t left, const struct limit_ask *ask, uint64_t *output)
 {
     uint64_t least = ask->output_tokens > 0 ? 1 : 0;
     if (left < ask->prompt_tokens || left - ask->prompt_tokens < least) {
@@ -234,7 +214,7 @@ static bool limit_cut(uint64_t left, const struct limit_ask *ask, uint64_t *outp
     return true;
 }
 
-static bool limit_cut_money(int64_t left, const struct limit_ask *ask, uint64_t *output)
+bool limit_cut_money(int64_t left, const struct limit_ask *ask, uint64_t *output)
 {
     uint64_t least = ask->output_tokens > 0 ? 1 : 0;
     if (limit_cost(&ask->price, ask->prompt_tokens, 0, least) > left) {
@@ -305,10 +285,49 @@ static void limit_take(struct limit_bucket *b, const struct cat_limits *l, struc
     t->per_minute[t->n++] = l->tokens_per_minute;
 }
 
-/* The lock is held. */
-static bool limit_reserve_all(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
-                              const struct limit_ask *ask, struct limit_time now,
-                              struct limit_ticket *t, struct limit_result *r)
+struct limit_bucket *limit_bucket_find(struct limiter *l, struct str name)
+{
+    return map_get(&l->buckets, name);
+}
+
+/* One of so many gateways, each of which counts alone. */
+static struct cat_limits limit_share(const struct cat_limits *l, uint64_t n)
+{
+    struct cat_limits share = *l;
+    uint64_t *const numbers[] = {&share.requests_per_minute, &share.tokens_per_minute,
+                                 &share.tokens_per_day, &share.concurrent};
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        *numbers[i] = *numbers[i] == 0 ? 0 : MAX(*numbers[i] / n, (uint64_t)1);
+    }
+    share.money_per_month =
+        l->money_per_month == 0 ? 0 : MAX(l->money_per_month / (int64_t)n, (int64_t)1);
+    return share;
+}
+
+/* Whether one subject grants it, from this process's counters or from what it has leased. */
+static bool limit_check_any(struct limiter *l, struct limit_bucket *b,
+                            const struct limit_subject *subject, const struct limit_ask *ask,
+                            struct limit_time now, bool last, struct limit_result *r)
+{
+    enum limit_mode mode = subject->here ? LIMIT_ALONE : limit_mode_now(l, now.mono_ns);
+    if (mode == LIMIT_ALONE) {
+        return limit_check(b, subject->limits, ask, now, &r->output_tokens, r);
+    }
+    if (!limit_lease_open(b)) {
+        return limit_refuse(r, LIMIT_ROOM, LIMIT_BUCKETS_MAX, 0, 1000000000u);
+    }
+    if (mode == LIMIT_OPEN) {
+        const struct cat_limits share = limit_share(subject->limits, l->n_gateways);
+        b->leases->limits = *subject->limits;
+        return limit_check(b, &share, ask, now, &r->output_tokens, r);
+    }
+    bucket_turn(b, now);
+    return limit_lease_check(l, b, subject->limits, ask, now, last, &r->output_tokens, r);
+}
+
+bool limit_reserve_all(struct limiter *l, const struct limit_subject *subjects, uint32_t n,
+                       const struct limit_ask *ask, struct limit_time now, bool last,
+                       struct limit_ticket *t, struct limit_result *r)
 {
     struct limit_bucket *buckets[LIMIT_SUBJECTS_MAX] = {0};
     ASSERT(n <= LIMIT_SUBJECTS_MAX && t->n == 0);
@@ -322,7 +341,7 @@ static bool limit_reserve_all(struct limiter *l, const struct limit_subject *sub
         if (buckets[i] == NULL) {
             return limit_refuse(r, LIMIT_ROOM, LIMIT_BUCKETS_MAX, 0, 1000000000u);
         }
-        if (!limit_check(buckets[i], subjects[i].limits, ask, now, &r->output_tokens, r)) {
+        if (!limit_check_any(l, buckets[i], &subjects[i], ask, now, last, r)) {
             return false;
         }
     }
@@ -332,6 +351,10 @@ static bool limit_reserve_all(struct limiter *l, const struct limit_subject *sub
     for (uint32_t i = 0; i < n; i++) {
         if (buckets[i] != NULL) {
             limit_take(buckets[i], subjects[i].limits, t, now);
+            if (buckets[i]->leases != NULL) {
+                t->leased[t->n - 1] = true;
+                limit_lease_take(l, buckets[i], t);
+            }
         }
     }
     return true;
@@ -342,7 +365,7 @@ bool limit_reserve(struct limiter *l, const struct limit_subject *subjects, uint
                    struct limit_result *r)
 {
     pthread_mutex_lock(&l->lock);
-    bool granted = limit_reserve_all(l, subjects, n, ask, now, t, r);
+    bool granted = limit_reserve_all(l, subjects, n, ask, now, false, t, r);
     pthread_mutex_unlock(&l->lock);
     return granted;
 }
@@ -364,10 +387,15 @@ void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, in
         b->day_used += tokens;
         b->month_reserved -= t->cost;
         b->month_used = limit_add(b->month_used, cost);
+        uint64_t back = 0;
         if (tokens < t->tokens) {
-            meter_take_back(&b->tokens, t->per_minute[i], t, t->tokens - tokens, now.mono_ns);
+            back =
+                meter_take_back(&b->tokens, t->per_minute[i], t, t->tokens - tokens, now.mono_ns);
         } else {
             meter_put(&b->tokens, t->per_minute[i], tokens - t->tokens, now.mono_ns);
+        }
+        if (t->leased[i]) {
+            limit_lease_settle(l, b, t, tokens, cost, back);
         }
     }
     pthread_mutex_unlock(&l->lock);
@@ -375,6 +403,32 @@ void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, in
 }
 
 /* ---- looking ---- */
+
+/* Until the bucket of a minute is empty. */
+static uint64_t limit_reset_ns(uint64_t limit, uint64_t left)
+{
+    return (uint64_t)((unsigned __int128)(limit - left) * LIMIT_MINUTE_NS / limit);
+}
+
+static void limit_look_leased(const struct limit_leases *s, const struct cat_limits *l,
+                              struct limit_state *out)
+{
+    uint64_t rpm = l->requests_per_minute, tpm = l->tokens_per_minute;
+    uint64_t left = limit_lease_left(&s->of[LIMIT_UNIT_REQUESTS], rpm);
+    if (rpm != 0 && (!out->has_requests || left < out->requests_left)) {
+        out->has_requests = true;
+        out->requests_limit = rpm;
+        out->requests_left = left;
+        out->requests_reset_ns = limit_reset_ns(rpm, left);
+    }
+    left = limit_lease_left(&s->of[LIMIT_UNIT_TOKENS], tpm);
+    if (tpm != 0 && (!out->has_tokens || left < out->tokens_left)) {
+        out->has_tokens = true;
+        out->tokens_limit = tpm;
+        out->tokens_left = left;
+        out->tokens_reset_ns = limit_reset_ns(tpm, left);
+    }
+}
 
 static void limit_look_one(const struct limit_bucket *b, const struct cat_limits *l, uint64_t now,
                            struct limit_state *out)
@@ -405,8 +459,12 @@ void limit_look(struct limiter *l, const struct limit_subject *subjects, uint32_
     for (uint32_t i = 0; i < n; i++) {
         if (!limit_is_none(subjects[i].limits)) {
             pthread_mutex_lock(&l->lock);
-            limit_look_one(map_get(&l->buckets, subjects[i].name), subjects[i].limits, now.mono_ns,
-                           out);
+            const struct limit_bucket *b = map_get(&l->buckets, subjects[i].name);
+            if (b != NULL && b->leases != NULL && l->mode != LIMIT_OPEN) {
+                limit_look_leased(b->leases, subjects[i].limits, out);
+            } else {
+                limit_look_one(b, subjects[i].limits, now.mono_ns, out);
+            }
             pthread_mutex_unlock(&l->lock);
         }
     }
@@ -433,6 +491,7 @@ void limiter_create(struct limiter **out, uint64_t seed)
     struct limiter *l = mem_zalloc(sizeof(*l));
     pthread_mutex_init(&l->lock, NULL);
     map_init(&l->buckets, seed);
+    list_init(&l->live);
     *out = l;
 }
 
@@ -445,6 +504,7 @@ void limiter_destroy(struct limiter *l)
     void *bucket = NULL;
     while (map_next(&l->buckets, &at, NULL, &bucket)) {
         ASSERT(((struct limit_bucket *)bucket)->n_running == 0);
+        mem_free(((struct limit_bucket *)bucket)->leases);
         mem_free(bucket);
     }
     map_deinit(&l->buckets);

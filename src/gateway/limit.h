@@ -10,9 +10,9 @@
  * months follow the UTC calendar. Money is in billionths.
  *
  * Exact: whatever runs at the same time, what is set aside and used together never passes a limit,
- * as long as no request uses more than its ticket says. Counters belong to one process; one of
- * several gateways gets its share of a limit as its limits. Not here: who the subjects are.
- * Pure: time comes in as an argument. Any thread: one lock, held for microseconds. */
+ * as long as no request uses more than its ticket says. Counters belong to one process, unless
+ * it leases its part of each limit from a store that several share (lease.h). Not here: who the
+ * subjects are. Pure: time comes in as an argument. Any thread: one lock, held for microseconds. */
 #ifndef GATEWAY_LIMIT_H
 #define GATEWAY_LIMIT_H
 
@@ -35,6 +35,7 @@ struct limit_time {
 struct limit_subject {
     struct str name; /* unique: "key:…"; copied */
     const struct cat_limits *limits;
+    bool here; /* looked at by this process alone, whatever it shares with others */
 };
 
 /* What a request may come to. */
@@ -49,6 +50,7 @@ struct limit_ticket {
     /* private */
     struct limit_bucket *buckets[LIMIT_SUBJECTS_MAX];
     uint64_t per_minute[LIMIT_SUBJECTS_MAX]; /* tokens, when it was reserved */
+    bool leased[LIMIT_SUBJECTS_MAX];         /* its units are of a lease */
     uint32_t n;
     uint64_t tokens;
     int64_t cost;
@@ -63,6 +65,8 @@ enum limit_kind {
     LIMIT_CONCURRENT,
     LIMIT_MONEY,
     LIMIT_ROOM, /* LIMIT_BUCKETS_MAX */
+    LIMIT_ASK,  /* too little is leased: lease_wait_start asks for more */
+    LIMIT_AWAY, /* the store that is shared does not answer, and policy is to refuse then */
 };
 
 /* How a reservation came out. */

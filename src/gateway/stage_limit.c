@@ -20,7 +20,7 @@ static void limit_subject_add(struct gw_request *r, const char *kind, struct str
     size_t n = strlen(kind);
     memcpy(text, kind, n);
     str_copy(text + n, LIMIT_NAME_BYTES - n, name);
-    r->subjects[r->n_subjects++] = (struct limit_subject){str_from(text), limits};
+    r->subjects[r->n_subjects++] = (struct limit_subject){.name = str_from(text), .limits = limits};
 }
 
 static void limit_subjects(struct gw_request *r)
@@ -95,11 +95,19 @@ static enum gw_result limit_refused(struct gw_request *r, const struct limit_res
         [LIMIT_CONCURRENT] = "concurrent requests",
         [LIMIT_MONEY] = "spending of the month",
         [LIMIT_ROOM] = "limited subjects",
+        [LIMIT_ASK] = "",
+        [LIMIT_AWAY] = "",
     };
     static const char *const labels[] = {
-        [LIMIT_NONE] = "",     [LIMIT_REQUESTS] = "requests",     [LIMIT_TOKENS] = "tokens",
-        [LIMIT_DAY] = "day",   [LIMIT_CONCURRENT] = "concurrent", [LIMIT_MONEY] = "money",
+        [LIMIT_NONE] = "",
+        [LIMIT_REQUESTS] = "requests",
+        [LIMIT_TOKENS] = "tokens",
+        [LIMIT_DAY] = "day",
+        [LIMIT_CONCURRENT] = "concurrent",
+        [LIMIT_MONEY] = "money",
         [LIMIT_ROOM] = "room",
+        [LIMIT_ASK] = "",
+        [LIMIT_AWAY] = "away",
     };
     bool quota = res->refused == LIMIT_DAY || res->refused == LIMIT_MONEY;
     struct str subject = r->subjects[res->subject].name;
@@ -114,6 +122,11 @@ static enum gw_result limit_refused(struct gw_request *r, const struct limit_res
         return GW_FAIL;
     }
     r->retry_ns = res->retry_ns;
+    if (res->refused == LIMIT_AWAY) {
+        err_set(&r->err, RC_UNAVAILABLE,
+                "The store that counts limits does not answer. Please try again.");
+        return GW_FAIL;
+    }
     if (res->refused == LIMIT_MONEY) {
         struct buf limit;
         buf_init(&limit, 64);
@@ -145,38 +158,63 @@ static void limit_clamp(struct gw_request *r, uint64_t output_tokens, uint64_t a
     r->output_tokens_max = (uint32_t)MIN(each, (uint64_t)UINT32_MAX);
 }
 
-enum gw_result stage_limit(struct gw_request *r)
+/* All is set aside, or it is refused: r->why.limit says how. */
+static enum gw_result limit_decided(struct gw_request *r, bool granted)
 {
-    const struct gw_parsed *p = &r->parsed;
-    if (!gw_kind_has_body(r->kind)) {
-        return GW_NEXT;
-    }
-    struct limit_result res;
-    limit_subjects(r);
-    uint64_t each = p->has_max_tokens ? p->max_tokens : GW_OUTPUT_TOKENS_DEFAULT;
-    r->price = limit_price(r->wanted);
-    struct limit_ask ask = {
-        .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};
-    bool counted = limit_is_counted(r);
-    bool granted = limit_reserve(r->gateway->shared->limiter, r->subjects, r->n_subjects, &ask,
-                                 limit_now(r), &r->ticket, &res);
+    const struct limit_result *res = &r->why.limit;
+    const struct limit_ask *ask = &r->ask;
     r->why.limited = true;
-    r->why.limit = res;
-    r->why.asked_output_tokens = ask.output_tokens;
+    r->why.asked_output_tokens = ask->output_tokens;
     if (!granted) {
-        return limit_refused(r, &res, &ask);
+        return limit_refused(r, res, ask);
     }
-    if (counted) {
-        r->budget_tokens = ask.prompt_tokens + res.output_tokens;
-        limit_clamp(r, res.output_tokens, ask.output_tokens);
+    if (limit_is_counted(r)) {
+        r->budget_tokens = ask->prompt_tokens + res->output_tokens;
+        limit_clamp(r, res->output_tokens, ask->output_tokens);
         if (r->clamped && r->output_tokens_max == 0) { /* not one token for every choice */
             stage_limit_settle(r);
             err_set(&r->err, RC_RATE_LIMITED, "Too few tokens are left for %u choices.",
-                    p->n_choices);
+                    r->parsed.n_choices);
             return GW_FAIL;
         }
     }
     return stage_usage_begin(r) ? GW_NEXT : GW_FAIL;
+}
+
+static void limit_on_lease(void *ctx, bool granted)
+{
+    struct gw_request *r = ctx;
+    stages_resume(r, limit_decided(r, granted));
+}
+
+enum gw_result stage_limit(struct gw_request *r)
+{
+    const struct gw_parsed *p = &r->parsed;
+    struct gateway *g = r->gateway;
+    if (!gw_kind_has_body(r->kind)) {
+        return GW_NEXT;
+    }
+    limit_subjects(r);
+    uint64_t each = p->has_max_tokens ? p->max_tokens : GW_OUTPUT_TOKENS_DEFAULT;
+    r->price = limit_price(r->wanted);
+    r->ask = (struct limit_ask){
+        .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};
+    struct limit_result *res = &r->why.limit;
+    bool granted = limit_reserve(g->shared->limiter, r->subjects, r->n_subjects, &r->ask,
+                                 limit_now(r), &r->ticket, res);
+    if (!granted && res->refused == LIMIT_ASK) {
+        r->lease_wait.done = limit_on_lease;
+        r->lease_wait.ctx = r;
+        lease_wait_start(&r->lease_wait, g->door, r->subjects, r->n_subjects, &r->ask, &r->ticket,
+                         res);
+        return GW_WAIT;
+    }
+    return limit_decided(r, granted);
+}
+
+void stage_limit_abandon(struct gw_request *r)
+{
+    lease_wait_cancel(&r->lease_wait);
 }
 
 void stage_limit_settle(struct gw_request *r)

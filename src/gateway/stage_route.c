@@ -73,10 +73,10 @@ static bool route_reserve(struct gw_request *r, const struct cat_model *m,
     struct limit_subject subjects[2];
     uint32_t n = 0;
     str_copy(upstream + 9, sizeof(upstream) - 9, u->name);
-    subjects[n++] = (struct limit_subject){str_from(upstream), &u->limits};
+    subjects[n++] = (struct limit_subject){str_from(upstream), &u->limits, .here = true};
     if (m != NULL && m != r->wanted) {
         str_copy(model + 6, sizeof(model) - 6, m->name);
-        subjects[n++] = (struct limit_subject){str_from(model), &m->limits};
+        subjects[n++] = (struct limit_subject){str_from(model), &m->limits, .here = true};
     }
     const struct limit_ask ask = {
         .prompt_tokens = r->budget_tokens > 0 ? r->budget_tokens : r->body.len, .price = u->price};

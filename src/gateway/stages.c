@@ -34,6 +34,7 @@ static void stages_fail(struct gw_request *r)
 {
     ASSERT(r->err.code != RC_OK);
     stage_auth_abandon(r);
+    stage_limit_abandon(r);
     stage_proxy_abandon(r);
     if (r->x != NULL && !r->ended) {
         r->failed = true;
@@ -152,6 +153,7 @@ static void stages_on_close(void *ctx, enum rc rc)
     r->x = NULL;
     answer_reader_stop(r);
     stage_auth_abandon(r);
+    stage_limit_abandon(r);
     stage_proxy_abandon(r);
     stages_release(r);
 }

@@ -23,6 +23,7 @@
 #include "gateway/backend.h"
 #include "gateway/explain.h"
 #include "gateway/gateway.h"
+#include "gateway/lease.h"
 #include "gateway/limit.h"
 #include "gateway/lockout.h"
 #include "gateway/shared.h"
@@ -115,9 +116,11 @@ struct gw_request {
     char subject_names[GW_SUBJECTS_MAX][LIMIT_NAME_BYTES];
     uint32_t n_subjects;
     struct limit_ticket ticket;
-    bool clamped;               /* max_tokens goes on as below */
-    uint32_t output_tokens_max; /* of each choice */
-    uint64_t budget_tokens;     /* prompt and output together; 0 = no limit */
+    struct limit_ask ask;
+    struct lease_wait lease_wait; /* while its leases are asked for */
+    bool clamped;                 /* max_tokens goes on as below */
+    uint32_t output_tokens_max;   /* of each choice */
+    uint64_t budget_tokens;       /* prompt and output together; 0 = no limit */
 
     /* usage */
     struct journal_ticket record; /* of the journal */
@@ -205,6 +208,8 @@ void stage_auth_abandon(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
 enum gw_result stage_answer(struct gw_request *r);
 enum gw_result stage_limit(struct gw_request *r);
+/* The request is over: no lease is waited for any more. */
+void stage_limit_abandon(struct gw_request *r);
 /* Gives back what was set aside, less what was used. */
 void stage_limit_settle(struct gw_request *r);
 /* x-ratelimit-* lines into `h`. */
@@ -288,6 +293,7 @@ struct gateway {
     struct relay *news;             /* its snapshots */
     struct cat *cat;                /* held: the one in force on this loop */
     struct gw_shared *shared;       /* with the gateways of other loops */
+    struct lease_door *door;        /* NULL: this process counts alone */
     struct answer_hub *hub;         /* of shared->answers, for this loop */
     struct list writers;            /* of answers: work whose client reads it from the store */
     struct loop_timer answer_timer; /* forgets old ones */

@@ -83,6 +83,8 @@
     X(REDIS_UP, "bud_redis_up", GAUGE, "", NONE, "1 while the Redis server answers.")              \
     X(REDIS_COMMANDS, "bud_redis_commands_total", COUNTER, "result", NONE,                         \
       "Commands to Redis: ok, error (its answer) or lost (no answer).")                            \
+    X(LIMITS_SHARED, "bud_limits_shared", GAUGE, "", NONE,                                         \
+      "1 while limits hold across gateways; 0 while Redis is away and policy decides.")            \
     X(SERVER_RESTARTS, "bud_server_restarts_total", COUNTER, "", NONE,                             \
       "Model server processes started again after they died.")                                     \
     X(USAGE_RECORDS, "bud_usage_records_total", COUNTER, "", NONE,                                 \
@@ -152,6 +154,9 @@
     X(USAGE_RECOVERED, WARN, "stores", "usage-recovered", 10, "usage of a process that died")      \
     X(REDIS_AWAY, WARN, "stores", "redis-away", 10, "Redis does not answer")                       \
     X(REDIS_WELL, INFO, "stores", "redis-well", 10, "Redis answers")                               \
+    X(LIMITS_SHARED, INFO, "gateway", "limits-shared", 10, "limits hold across gateways")          \
+    X(LIMITS_AWAY, WARN, "gateway", "limits-away", 10, "the limits' Redis is away: by policy")     \
+    X(LIMITS_FAIL, ERROR, "gateway", "limits-fail", 5, "Redis refuses to count limits")            \
     X(CATALOG, INFO, "gateway", "catalogue", 0, "another catalogue is in force")                   \
     X(MIGRATION, INFO, "stores", "migration", 0, "migration applied")                              \
     X(MODEL_LOAD, INFO, "model", "model-load", 0, "model loading")                                 \

@@ -49,7 +49,7 @@ struct redis {
     enum redis_state state;
     bool destroyed, in_callback;
     bool told, told_ready; /* the watchers know; what they know */
-    uint64_t command_ms, connect_ms, retry_ms;
+    uint64_t command_ms, connect_ms, retry_ms, created_ms;
     struct loop_timer retry;
     struct loop_task reclaim;
     struct err err; /* why it is away */
@@ -456,6 +456,11 @@ static void redis_call(void *ctx)
     r->err = (struct err){0};
     if (!r->resolved || (r->keep != NULL && conf.tls == NULL)) {
         loop_timer_start(&r->retry, REDIS_RETRY_MS);
+        if (loop_now_ms(r->loop) - r->created_ms > r->connect_ms) {
+            err_set(&r->err, RC_UNAVAILABLE, "redis: %s",
+                    r->resolved ? "no certificates are loaded" : "its name is not resolved");
+            redis_tell(r);
+        }
         return;
     }
     r->state = REDIS_CALLING;
@@ -463,6 +468,7 @@ static void redis_call(void *ctx)
         r->conn = NULL;
         r->state = REDIS_AWAY;
         loop_timer_start(&r->retry, REDIS_RETRY_MS_MAX);
+        redis_tell(r);
     }
 }
 
@@ -531,6 +537,7 @@ enum rc redis_create(struct redis **out, struct loop *l, const struct redis_conf
     r->command_ms = conf->command_ms != 0 ? conf->command_ms : REDIS_COMMAND_MS;
     r->connect_ms = conf->connect_ms != 0 ? conf->connect_ms : REDIS_CONNECT_MS;
     r->retry_ms = REDIS_RETRY_MS;
+    r->created_ms = loop_now_ms(l);
     buf_init(&r->out, 2 * (size_t)REDIS_QUEUED_BYTES_MAX);
     redis_reader_create(&r->reader);
     loop_timer_init(&r->retry, l, redis_call, r);

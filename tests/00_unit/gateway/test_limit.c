@@ -237,7 +237,8 @@ static void a_refusal_counts_nowhere(void **state)
     struct limit_result r;
     const struct cat_limits wide = {.requests_per_minute = 100, .concurrent = 100};
     const struct cat_limits none = {.concurrent = 1};
-    const struct limit_subject both[] = {{STR_LIT("key:a"), &wide}, {STR_LIT("model:m"), &none}};
+    const struct limit_subject both[] = {{.name = STR_LIT("key:a"), .limits = &wide},
+                                         {.name = STR_LIT("model:m"), .limits = &none}};
     const struct limit_ask ask = {.prompt_tokens = 1, .output_tokens = 1};
     struct limit_state s;
     limiter_create(&l, 1);

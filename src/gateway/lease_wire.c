@@ -1,0 +1,266 @@
+/* lease_wire.c: see lease_wire.h.
+ *
+ * In Redis: `bud:gateways`, a hash of gateway → milliseconds of its last word, and of `=since` →
+ * those of the first word of all: nothing is leased for a moment behind it, so that after a loss of
+ * all data every gateway has told what it knows. And for each subject a hash `bud:limit:NAME`:
+ *
+ *   rn tn               limits of the minute under which the levels came about
+ *   rl rz  tl tz  at    level of the minute's requests and tokens, when each was last empty, as of
+ *   day du  mon mu      used of that day and month
+ *   g:GATEWAY           packed: seq, at, then leased and idle of each unit
+ *   s:STORE             what this usage table knew was counted in
+ *
+ * A lease counts only while its gateway is alive; the level never drains below 0, and what is
+ * leased does not drain at all: so no unit is ever counted by less than it should be. A unit that
+ * comes back from a minute (`back`) is let off only as far as nothing of it can have drained since
+ * its gateway's last word, unless the level was never empty since then: then it is exact. */
+#include "gateway/lease_wire.h"
+
+#include <stdio.h>
+
+#include "gateway/lease.h"
+
+const char lease_script[] =
+    "local t = redis.call('TIME')\n"
+    "local us = t[1] * 1000000 + t[2]\n"
+    "local ms = math.floor(us / 1000)\n"
+    "local day = math.floor(t[1] / 86400)\n"
+    "local id, ttl, store, leave = ARGV[1], tonumber(ARGV[2]), 's:' .. ARGV[3], ARGV[4] == '1'\n"
+    "local function month_of(d)\n"
+    "  local z = d + 719468\n"
+    "  local era = math.floor(z / 146097)\n"
+    "  local doe = z - era * 146097\n"
+    "  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) -\n"
+    "    math.floor(doe / 146096)) / 365)\n"
+    "  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))\n"
+    "  local mp = math.floor((5 * doy + 2) / 153)\n"
+    "  local m = mp < 10 and mp + 3 or mp - 9\n"
+    "  return (yoe + era * 400 + (m <= 2 and 1 or 0)) * 12 + m - 1\n"
+    "end\n"
+    "local month = month_of(day)\n"
+    "local live, n_live, known, since = {}, 1, 0, nil\n"
+    "local all = redis.call('HGETALL', KEYS[1])\n"
+    "for i = 1, #all, 2 do\n"
+    "  local fresh = ms - tonumber(all[i + 1]) <= ttl\n"
+    "  if all[i] == '=since' then\n"
+    "    since = tonumber(all[i + 1])\n"
+    "  elseif all[i] == id then\n"
+    "    known = fresh and 1 or 0\n"
+    "  elseif fresh then\n"
+    "    live[all[i]] = true\n"
+    "    n_live = n_live + 1\n"
+    "  else\n"
+    "    redis.call('HDEL', KEYS[1], all[i])\n"
+    "  end\n"
+    "end\n"
+    "if leave then redis.call('HDEL', KEYS[1], id)\n"
+    "else redis.call('HSET', KEYS[1], id, string.format('%.0f', ms)) end\n"
+    "if not since then\n"
+    "  since = ms\n"
+    "  redis.call('HSET', KEYS[1], '=since', string.format('%.0f', ms))\n"
+    "end\n"
+    "local young = ms - since < ttl * 0.15\n"
+    "local out = {known, young and 1 or 0}\n"
+    "local format = string.rep('l', 35)\n"
+    "for k = 2, #KEYS do\n"
+    "  local a = {struct.unpack(format, ARGV[k + 3])}\n"
+    "  local h, mine, held, idle = {}, nil, {0, 0, 0, 0, 0}, {0, 0, 0, 0, 0}\n"
+    "  local raw = redis.call('HGETALL', KEYS[k])\n"
+    "  for i = 1, #raw, 2 do\n"
+    "    local f = raw[i]\n"
+    "    if string.sub(f, 1, 2) == 'g:' then\n"
+    "      local g = string.sub(f, 3)\n"
+    "      if g == id then\n"
+    "        mine = cmsgpack.unpack(raw[i + 1])\n"
+    "      elseif live[g] then\n"
+    "        local r = cmsgpack.unpack(raw[i + 1])\n"
+    "        for u = 1, 5 do\n"
+    "          held[u] = held[u] + r[2 * u + 1]\n"
+    "          idle[u] = idle[u] + r[2 * u + 2]\n"
+    "        end\n"
+    "      else\n"
+    "        redis.call('HDEL', KEYS[k], f)\n"
+    "      end\n"
+    "    else\n"
+    "      h[f] = tonumber(raw[i + 1])\n"
+    "    end\n"
+    "  end\n"
+    "  local past = us - math.min(h.at or us, us)\n"
+    "  local level, zero = {h.rl or 0, h.tl or 0}, {h.rz or 0, h.tz or 0}\n"
+    "  local used = {h.day == day and h.du or 0, h.mon == month and h.mu or 0}\n"
+    "  if not h[store] then\n"
+    "    level[1], level[2] = level[1] + a[32], level[2] + a[33]\n"
+    "    used[1], used[2] = used[1] + a[34], used[2] + a[35]\n"
+    "    redis.call('HSET', KEYS[k], store, 1)\n"
+    "  end\n"
+    "  local new = not mine or mine[1] ~= a[1]\n"
+    "  for u = 1, 2 do\n"
+    "    local b = 2 + (u - 1) * 6\n"
+    "    local was = u == 1 and h.rn or h.tn\n"
+    "    if was and was ~= a[b] then level[u] = math.min(level[u], a[b]) end\n"
+    "    level[u] = a[b] > 0 and level[u] - a[b] * past / 60000000 or 0\n"
+    "    if level[u] <= 0 then level[u], zero[u] = 0, us end\n"
+    "    if new then\n"
+    "      local back, since = a[b + 2], mine and mine[2] or 0\n"
+    "      if zero[u] >= since then\n"
+    "        back = math.max(0, back - a[b] * (us - math.min(since, us)) / 60000000)\n"
+    "      end\n"
+    "      level[u] = level[u] + a[b + 1] - back\n"
+    "      if level[u] <= 0 then level[u], zero[u] = 0, us end\n"
+    "    end\n"
+    "  end\n"
+    "  if new then\n"
+    "    used[1] = used[1] + a[15]\n"
+    "    used[2] = used[2] + a[21]\n"
+    "  end\n"
+    "  local taken = {level[1], level[2], used[1], used[2], 0}\n"
+    "  local record = {a[1], us}\n"
+    "  for u = 1, 5 do\n"
+    "    local b = 2 + (u - 1) * 6\n"
+    "    local grant, free = 0, 0\n"
+    "    if a[b] > 0 and not young then\n"
+    "      local room = math.max(0, math.floor(a[b] - taken[u] - held[u] - a[b + 3]))\n"
+    "      grant = math.min(room, a[b + 4])\n"
+    "      free = room - grant\n"
+    "      local extra = math.min(a[b + 5], math.floor(free / (8 * n_live)))\n"
+    "      grant, free = grant + extra, free - extra\n"
+    "    end\n"
+    "    record[2 * u + 1], record[2 * u + 2] = a[b + 3] + grant, grant\n"
+    "    out[#out + 1], out[#out + 2], out[#out + 3] = grant, free, idle[u]\n"
+    "  end\n"
+    "  local function n(v) return string.format('%.17g', v) end\n"
+    "  redis.call('HSET', KEYS[k], 'rl', n(level[1]), 'rz', n(zero[1]), 'tl', n(level[2]),\n"
+    "    'tz', n(zero[2]), 'at', n(us), 'day', day, 'du', n(used[1]), 'mon', month,\n"
+    "    'mu', n(used[2]), 'rn', n(a[2]), 'tn', n(a[8]), 'g:' .. id, cmsgpack.pack(record))\n"
+    "  redis.call('EXPIRE', KEYS[k], 3456000)\n"
+    "end\n"
+    "return out\n";
+
+_Static_assert(LEASE_NUMBERS == 35 && sizeof(long) == sizeof(int64_t), "the script's format");
+
+/* ---- what is told ---- */
+
+static int64_t lease_number(__int128 n)
+{
+    const __int128 most = (__int128)1 << 62;
+    return (int64_t)(n < 0 ? 0 : MIN(n, most));
+}
+
+__int128 lease_keep(const struct limit_lease *lease)
+{
+    uint64_t most = MAX(lease->taken, lease->taken_before);
+    return lease->tight ? 0 : (__int128)most * (LEASE_KEEP_MS / LEASE_WINDOW_MS);
+}
+
+/* While nobody answered, minutes have drained: what they still hold is all that is left to tell. */
+static void lease_forget_drained(struct limit_leases *s, uint64_t now_ns)
+{
+    const struct limit_bucket *b = s->bucket;
+    const struct limit_meter *meters[] = {&b->requests, &b->tokens};
+    for (unsigned u = LIMIT_UNIT_REQUESTS; u <= LIMIT_UNIT_TOKENS; u++) {
+        struct limit_lease *lease = &s->of[u];
+        uint64_t limit = limit_lease_limit(&s->limits, u);
+        __int128 level = limit != 0 ? limit_meter_units(meters[u], limit, now_ns) : 0;
+        lease->used = MIN(lease->used + (s->sent ? lease->sent_used : 0), level);
+        lease->back = 0;
+        if (s->sent) {
+            lease->sent_used = lease->sent_back = 0;
+        }
+    }
+}
+
+static void lease_pack_seeds(const struct limit_leases *s, uint64_t now_ns, int64_t *out)
+{
+    const struct limit_bucket *b = s->bucket;
+    const struct limit_lease *of = s->of;
+    __int128 told[LIMIT_UNITS];
+    for (unsigned u = 0; u < LIMIT_UNITS; u++) {
+        told[u] = of[u].used + of[u].sent_used;
+    }
+    uint64_t rpm = limit_lease_limit(&s->limits, LIMIT_UNIT_REQUESTS);
+    uint64_t tpm = limit_lease_limit(&s->limits, LIMIT_UNIT_TOKENS);
+    __int128 requests = rpm != 0 ? limit_meter_units(&b->requests, rpm, now_ns) : 0;
+    __int128 tokens = tpm != 0 ? limit_meter_units(&b->tokens, tpm, now_ns) : 0;
+    out[0] = lease_number(requests - told[LIMIT_UNIT_REQUESTS]);
+    out[1] = lease_number(tokens - told[LIMIT_UNIT_TOKENS]);
+    out[2] = lease_number((__int128)b->day_used - told[LIMIT_UNIT_DAY]);
+    out[3] = lease_number((__int128)b->month_used - told[LIMIT_UNIT_MONEY]);
+}
+
+void lease_pack(struct limit_leases *s, const struct lease_pack_how *how, struct lease_packed *out)
+{
+    if (how->away) {
+        lease_forget_drained(s, how->now.mono_ns);
+    }
+    if (!s->sent) {
+        s->sent = true;
+        s->seq++;
+        for (unsigned u = 0; u < LIMIT_UNITS; u++) {
+            struct limit_lease *lease = &s->of[u];
+            lease->sent_used = lease->used;
+            lease->sent_back = lease->back;
+            lease->used = lease->back = 0;
+        }
+    }
+    snprintf(out->key, sizeof(out->key), "bud:limit:%s", s->bucket->name);
+    int64_t *n = out->numbers;
+    *n++ = (int64_t)s->seq;
+    for (unsigned u = 0; u < LIMIT_UNITS; u++) {
+        struct limit_lease *lease = &s->of[u];
+        bool limited = limit_lease_limit(&s->limits, u) != 0;
+        __int128 target = limited && !how->leave ? lease_keep(lease) : 0;
+        __int128 idle = limited && !how->leave ? MAX(lease->idle, (__int128)0) : 0;
+        __int128 kept = MIN(idle, MAX(target, s->need[u]));
+        __int128 want = limited ? MAX(kept, s->need[u]) : 0;
+        lease->idle = s->kept[u] = kept;
+        s->wanted[u] = (uint64_t)lease_number(want);
+        *n++ = (int64_t)limit_lease_limit(&s->limits, u);
+        *n++ = lease_number(lease->sent_used);
+        *n++ = lease_number(lease->sent_back);
+        *n++ = lease_number(lease->reserved);
+        *n++ = lease_number(want);
+        *n++ = lease_number(MAX(target - want, (__int128)0));
+    }
+    lease_pack_seeds(s, how->now.mono_ns, n);
+}
+
+/* ---- what is answered ---- */
+
+bool lease_reply_ok(const struct redis_reply *reply, uint32_t n)
+{
+    if (reply->type != REDIS_ARRAY || reply->n != 2 + n * LIMIT_UNITS * 3) {
+        return false;
+    }
+    for (uint32_t i = 0; i < reply->n; i++) {
+        if (reply->items[i].type != REDIS_INTEGER || reply->items[i].integer < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool lease_reply_knows(const struct redis_reply *reply)
+{
+    return reply->items[0].integer == 1;
+}
+
+bool lease_reply_is_young(const struct redis_reply *reply)
+{
+    return reply->items[1].integer == 1;
+}
+
+void lease_unpack(struct limit_leases *s, const struct redis_reply *reply, uint32_t idx)
+{
+    const struct redis_reply *at = reply->items + 2 + (size_t)idx * LIMIT_UNITS * 3;
+    s->sent = s->stale = false;
+    for (unsigned u = 0; u < LIMIT_UNITS; u++, at += 3) {
+        struct limit_lease *lease = &s->of[u];
+        uint64_t limit = limit_lease_limit(&s->limits, u);
+        lease->sent_used = lease->sent_back = 0;
+        lease->idle += at[0].integer - s->kept[u];
+        lease->free = (uint64_t)at[1].integer;
+        lease->spent = (uint64_t)at[0].integer < s->wanted[u];
+        lease->elsewhere = at[2].integer > 0;
+        lease->tight = lease->free < limit / 10;
+    }
+}

@@ -356,6 +356,23 @@ static void lease_pump(struct lease_keeper *k)
     }
 }
 
+/* Whoever has used something of this day or month is told of too, though nothing of it is leased.
+ */
+static void lease_tell_all(struct limiter *l)
+{
+    uint32_t at = 0;
+    void *value = NULL;
+    while (map_next(&l->buckets, &at, NULL, &value)) {
+        struct limit_bucket *b = value;
+        bool used = b->day_used > 0 || b->month_used > 0;
+        if (used && !str_starts(str_from(b->name), STR_LIT("upstream:")) && limit_lease_open(b) &&
+            !list_is_linked(&b->leases->live)) {
+            list_push_back(&l->live, &b->leases->live);
+            l->n_live++;
+        }
+    }
+}
+
 /* What lies idle here was forgotten there; what is set aside is told again. The batch's own was
  * told just now. */
 static void lease_start_anew(struct lease_keeper *k)
@@ -363,6 +380,7 @@ static void lease_start_anew(struct lease_keeper *k)
     for (uint32_t i = 0; i < k->n_batch; i++) {
         k->batch[i]->in_batch = true;
     }
+    lease_tell_all(k->limiter);
     LIST_EACH(&k->limiter->live, n)
     {
         struct limit_leases *s = LIST_ENTRY(n, struct limit_leases, live);

@@ -324,8 +324,7 @@ static bool script_told_midway(struct peer *p)
         usleep(1000);
     }
     return ok && say_chunk(p, "data: {\"a\":2}\n\n: n=3+2\n\n") &&
-           say_chunk(p, "data: {\"a\":3}\n\n: n=3+3\n\ndata: [DONE]\n\n") &&
-           say(p, "0\r\n\r\n");
+           say_chunk(p, "data: {\"a\":3}\n\n: n=3+3\n\ndata: [DONE]\n\n") && say(p, "0\r\n\r\n");
 }
 
 /* 32 MiB of events, as fast as they are taken. */

@@ -219,7 +219,9 @@ class Others:
         self.at, self.used = time.monotonic(), self.seconds()
 
     def share(self):
-        return max(0.0, self.seconds() - self.used) / (time.monotonic() - self.at) / os.cpu_count()
+        # Ticks are hundredths of a second: of a short time they can make more than there is.
+        used = max(0.0, self.seconds() - self.used) / (time.monotonic() - self.at) / os.cpu_count()
+        return min(used, 1.0)
 
     @staticmethod
     def seconds():

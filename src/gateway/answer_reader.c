@@ -67,7 +67,7 @@ static void reader_begin(struct gw_request *r, const struct answer_head *head)
                                .body_bytes = head->length >= 0 ? (uint64_t)head->length : 0};
     r->reader->sent_head = true;
     r->reader->stream = r->begun = head->stream;
-    r->upstream_status = head->status;
+    r->attempt->status = head->status;
     r->failed = head->status >= 400;
     if (http_exchange_begin(r->x, &reply, NULL) != RC_OK) {
         http_exchange_abort(r->x);

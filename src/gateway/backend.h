@@ -52,7 +52,7 @@ struct backend {
     bool ready;
     bool gone;            /* in no catalogue any more: freed when nothing holds it */
     char auth[1100];      /* "Bearer KEY" for it, or "" */
-    struct list requests; /* gw_request.at_backend: those that hold it */
+    struct list requests; /* gw_attempt.at_backend: those that hold it */
     /* health checks of those that are not local */
     struct loop_timer probe_timer;
     struct http_call *probe;

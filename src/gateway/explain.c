@@ -51,26 +51,24 @@ static uint64_t explain_now(const struct gw_request *r)
     return clock_mono_ns(loop_clock(r->gateway->loop));
 }
 
-static struct explain_try *explain_last(struct gw_why *why)
+void explain_try_begin(struct gw_attempt *a)
 {
-    return &why->tries[MIN(why->n_tries, (uint32_t)EXPLAIN_TRIES_MAX) - 1];
-}
-
-void explain_try_begin(struct gw_request *r)
-{
-    struct gw_why *why = &r->why;
+    const struct gw_request *r = a->request;
+    struct gw_why *why = &a->request->why;
+    a->try_idx = MIN(why->n_tries, (uint32_t)EXPLAIN_TRIES_MAX - 1);
     why->n_tries++;
-    struct explain_try *t = explain_last(why);
+    struct explain_try *t = &why->tries[a->try_idx];
     *t = (struct explain_try){.started_ns = explain_now(r)};
-    str_copy(t->upstream, sizeof(t->upstream), r->upstream->name);
+    str_copy(t->upstream, sizeof(t->upstream), a->upstream->name);
 }
 
-void explain_try_end(struct gw_request *r, const char *what)
+void explain_try_end(struct gw_attempt *a, const char *what)
 {
+    struct gw_request *r = a->request;
     if (r->why.n_tries > 0) {
-        struct explain_try *t = explain_last(&r->why);
+        struct explain_try *t = &r->why.tries[a->try_idx];
         t->ended_ns = explain_now(r);
-        t->status = r->upstream_status;
+        t->status = a->status;
         str_copy(t->what, sizeof(t->what), str_from(what != NULL ? what : ""));
     }
 }
@@ -252,15 +250,16 @@ static void explain_fill_names(struct explain_row *row, struct gw_request *r)
     explain_text(row->key, sizeof(row->key), r->who.id);
     explain_text(row->project, sizeof(row->project), r->who.project);
     explain_text(row->asked, sizeof(row->asked), r->model);
-    if (r->model_row != NULL) {
-        explain_text(row->model, sizeof(row->model), r->model_row->name);
-        row->balance = r->model_row->balance;
+    const struct gw_attempt *a = r->attempt;
+    if (a->model_row != NULL) {
+        explain_text(row->model, sizeof(row->model), a->model_row->name);
+        row->balance = a->model_row->balance;
     }
-    if (r->version != NULL) {
-        explain_text(row->version, sizeof(row->version), r->version->name);
+    if (a->version != NULL) {
+        explain_text(row->version, sizeof(row->version), a->version->name);
     }
-    if (r->upstream != NULL) {
-        explain_text(row->upstream, sizeof(row->upstream), r->upstream->name);
+    if (a->upstream != NULL) {
+        explain_text(row->upstream, sizeof(row->upstream), a->upstream->name);
     }
     if (r->why.limit.refused != LIMIT_NONE) {
         explain_text(row->refused_by, sizeof(row->refused_by),
@@ -281,9 +280,9 @@ static void explain_fill(struct explain_row *row, struct gw_request *r, int http
         .stream = r->stream,
         .estimated = r->estimated,
         .n_subjects = r->n_subjects,
-        .prompt_tokens = r->prompt_tokens,
-        .cached_tokens = r->cached_tokens,
-        .output_tokens = r->output_tokens,
+        .prompt_tokens = r->attempt->prompt_tokens,
+        .cached_tokens = r->attempt->cached_tokens,
+        .output_tokens = r->attempt->output_tokens,
         .budget_tokens = r->budget_tokens,
         .total_ns = now - r->started_ns,
         .first_event_ns = r->first_event_ns != 0 ? r->first_event_ns - r->started_ns : 0,

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "gateway/limit.h"
 
+struct gw_attempt;
 struct gw_request;
 struct explain; /* opaque */
 
@@ -57,8 +58,8 @@ void explain_create(struct explain **out);
 void explain_destroy(struct explain *e);
 
 /* An attempt begins, and ends: `what` NULL = well. */
-void explain_try_begin(struct gw_request *r);
-void explain_try_end(struct gw_request *r, const char *what);
+void explain_try_begin(struct gw_attempt *a);
+void explain_try_end(struct gw_attempt *a, const char *what);
 /* The request is over; http_status as the access line tells it. */
 void explain_put(struct gw_request *r, int http_status);
 /* The newest row of that request or record as a JSON object; false when it is not in memory. */

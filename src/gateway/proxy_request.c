@@ -6,16 +6,17 @@
 #include "gateway/stages.h"
 
 /* Whether the body goes on as it came. */
-bool proxy_request_edit(struct gw_request *r)
+bool proxy_request_edit(struct gw_attempt *a)
 {
+    struct gw_request *r = a->request;
     struct splice_edit edits[SPLICE_EDITS_MAX];
-    struct str renamed = r->version->model;
+    struct str renamed = a->version->model;
     struct buf model;
     char tokens[STR_U64_BYTES];
     uint32_t n = 0;
-    bool foreign = r->upstream->kind == CAT_OPENAI;
+    bool foreign = a->upstream->kind == CAT_OPENAI;
     buf_init(&model, 8 * API_MODEL_BYTES_MAX);
-    renamed = renamed.len > 0 ? renamed : r->model_row->name;
+    renamed = renamed.len > 0 ? renamed : a->model_row->name;
     if (!str_eq(renamed, r->model)) {
         struct json_writer w;
         json_write_init(&w, &model);
@@ -33,19 +34,19 @@ bool proxy_request_edit(struct gw_request *r)
             edits[n++] = (struct splice_edit){old, value};
         }
     }
-    r->hide_usage = foreign && r->stream && !r->parsed.include_usage;
-    if (r->hide_usage) {
+    a->hide_usage = foreign && r->stream && !r->parsed.include_usage;
+    if (a->hide_usage) {
         edits[n++] =
             (struct splice_edit){STR_LIT("stream_options"), STR_LIT("{\"include_usage\":true}")};
     }
-    stages_unhold(r, &r->edited);
+    stages_unhold(r, &a->edited);
     if (n > 0) {
-        size_t before = r->edited.len;
-        splice(&r->edited, buf_str(&r->body), edits, n);
-        gw_shared_hold_copy(r->gateway->shared, r->edited.len - before);
+        size_t before = a->edited.len;
+        splice(&a->edited, buf_str(&r->body), edits, n);
+        gw_shared_hold_copy(r->gateway->shared, a->edited.len - before);
     }
     buf_deinit(&model);
-    return buf_ok(&r->edited);
+    return buf_ok(&a->edited);
 }
 
 static struct str proxy_path(struct gw_request *r)
@@ -63,20 +64,22 @@ static struct str proxy_path(struct gw_request *r)
                                                : arena_printf(&r->arena, "/v1%.*s", STR(target));
 }
 
-struct str proxy_request_target(struct gw_request *r)
+struct str proxy_request_target(struct gw_attempt *a)
 {
+    struct gw_request *r = a->request;
     struct str path = proxy_path(r);
-    struct str base = r->upstream->base;
+    struct str base = a->upstream->base;
     return base.len == 0 ? path : arena_printf(&r->arena, "%.*s%.*s", STR(base), STR(path));
 }
 
 /* Our servers get the link's headers; others get their key, and nothing of ours but the trace. */
-uint32_t proxy_request_headers(struct gw_request *r, struct http_header *out,
+uint32_t proxy_request_headers(struct gw_attempt *a, struct http_header *out,
                                struct api_header *texts)
 {
+    const struct gw_request *r = a->request;
     struct api_link link;
     uint32_t n = 0;
-    bool foreign = r->upstream->kind == CAT_OPENAI;
+    bool foreign = a->upstream->kind == CAT_OPENAI;
     api_link_init(&link);
     str_copy(link.traceparent, sizeof(link.traceparent), str_from(r->traceparent));
     if (!foreign) {
@@ -97,8 +100,8 @@ uint32_t proxy_request_headers(struct gw_request *r, struct http_header *out,
     }
     /* The server's as it is now: the request's own catalogue may know it by another key, which is
      * for nobody at this address. */
-    if (r->backend->auth[0] != '\0') {
-        out[n++] = (struct http_header){STR_LIT("authorization"), str_from(r->backend->auth)};
+    if (a->backend->auth[0] != '\0') {
+        out[n++] = (struct http_header){STR_LIT("authorization"), str_from(a->backend->auth)};
     }
     return n;
 }

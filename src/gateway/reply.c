@@ -79,11 +79,12 @@ static void gw_reply_send(struct gw_request *r, const struct gw_headers *h, int 
 void gw_reply_whole(struct gw_request *r, struct str body)
 {
     struct gw_headers h;
+    const struct gw_attempt *a = r->attempt;
     gw_headers_init(&h, r, "application/json");
-    for (uint32_t i = 0; i < r->n_upstream_headers; i++) {
-        gw_header(&h, r->upstream_headers[i].name, r->upstream_headers[i].value);
+    for (uint32_t i = 0; i < a->n_headers; i++) {
+        gw_header(&h, a->headers[i].name, a->headers[i].value);
     }
-    gw_reply_send(r, &h, r->upstream_status, body);
+    gw_reply_send(r, &h, a->status, body);
 }
 
 void gw_reply_last_event(struct gw_request *r, struct str json)

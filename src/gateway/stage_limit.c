@@ -219,8 +219,9 @@ void stage_limit_abandon(struct gw_request *r)
 
 void stage_limit_settle(struct gw_request *r)
 {
-    uint64_t tokens = (uint64_t)r->prompt_tokens + r->output_tokens;
-    r->cost_nano = limit_cost(&r->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
+    const struct gw_attempt *a = r->attempt;
+    uint64_t tokens = (uint64_t)a->prompt_tokens + a->output_tokens;
+    r->cost_nano = limit_cost(&r->price, a->prompt_tokens, a->cached_tokens, a->output_tokens);
     limit_settle(r->gateway->shared->limiter, &r->ticket, tokens, r->cost_nano, limit_now(r));
 }
 

@@ -35,7 +35,7 @@ enum gw_result stage_route_models(struct gw_request *r)
         api_model_write(&out, &one);
     }
     if (result == GW_DONE) {
-        r->upstream_status = 200;
+        r->attempt->status = 200;
         gw_reply_whole(r, buf_str(&out));
     }
     buf_deinit(&out);

@@ -27,10 +27,7 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
-enum {
-    PROXY_EVENT_BYTES_MAX = 4 << 20, /* of one event from the model server */
-    PROXY_DONE_MS = 1000,            /* from [DONE] to the end of its answer: cut there */
-};
+enum { PROXY_DONE_MS = 1000 }; /* from [DONE] to the end of its answer: cut there */
 
 /* What a failed attempt means for another one. */
 enum gw_broke {
@@ -69,7 +66,8 @@ static bool proxy_begin(struct gw_request *r)
 static void proxy_restart_silence(struct gw_request *r)
 {
     if (r->stream) {
-        loop_timer_start(&r->ping_timer, r->saw_done ? PROXY_DONE_MS : r->gateway->conf.ping_ms);
+        loop_timer_start(&r->ping_timer,
+                         r->attempt->saw_done ? PROXY_DONE_MS : r->gateway->conf.ping_ms);
     }
 }
 
@@ -77,8 +75,9 @@ static void proxy_restart_silence(struct gw_request *r)
 void stage_proxy_on_silence(void *ctx)
 {
     struct gw_request *r = ctx;
-    if (r->x != NULL && r->saw_done && r->call != NULL) {
-        http_client_cancel(r->call); /* all was said: its end ends the client's stream */
+    struct gw_attempt *a = r->attempt;
+    if (r->x != NULL && a->saw_done && a->call != NULL) {
+        http_client_cancel(a->call); /* all was said: its end ends the client's stream */
         return;
     }
     if (r->x == NULL || r->ended || !proxy_begin(r)) {
@@ -93,17 +92,18 @@ void stage_proxy_on_silence(void *ctx)
 }
 
 /* Whether a comment is the link's own count of tokens, which is not for clients. */
-static bool proxy_is_count(struct gw_request *r, const struct sse_item *item)
+static bool proxy_is_count(struct gw_attempt *a, const struct sse_item *item)
 {
+    struct gw_request *r = a->request;
     char line[64];
     if (item->kind != SSE_COMMENT || item->data.len > sizeof(line) - 3) {
         return false;
     }
     int n = snprintf(line, sizeof(line), ": %.*s", STR(item->data));
-    if (!api_link_counts_read(str_make(line, (size_t)n), &r->prompt_tokens, &r->output_tokens)) {
+    if (!api_link_counts_read(str_make(line, (size_t)n), &a->prompt_tokens, &a->output_tokens)) {
         return false;
     }
-    r->has_counts = true;
+    a->has_counts = true;
     stage_usage_count(r);
     return true;
 }
@@ -117,24 +117,26 @@ static uint32_t proxy_count(const struct json *usage, const char *name)
 }
 
 /* False when the reply tells no usage. */
-static bool proxy_read_usage(struct gw_request *r, const struct json *root)
+static bool proxy_read_usage(struct gw_attempt *a, const struct json *root)
 {
+    struct gw_request *r = a->request;
     const struct json *usage = json_get_present(root, "usage");
     if (usage == NULL) {
         return false;
     }
     const struct json *details = json_get_present(usage, "prompt_tokens_details");
-    r->prompt_tokens = proxy_count(usage, "prompt_tokens");
-    r->output_tokens = proxy_count(usage, "completion_tokens");
-    r->cached_tokens = MIN(proxy_count(details, "cached_tokens"), r->prompt_tokens);
-    r->has_counts = true;
+    a->prompt_tokens = proxy_count(usage, "prompt_tokens");
+    a->output_tokens = proxy_count(usage, "completion_tokens");
+    a->cached_tokens = MIN(proxy_count(details, "cached_tokens"), a->prompt_tokens);
+    a->has_counts = true;
     stage_usage_count(r);
     return true;
 }
 
 /* Usage in an event; whether it is the chunk for usage alone, which only we have asked for. */
-static bool proxy_is_usage(struct gw_request *r, struct str data)
+static bool proxy_is_usage(struct gw_attempt *a, struct str data)
 {
+    struct gw_request *r = a->request;
     const struct json *root = NULL;
     struct arena *scratch = &r->gateway->scratch;
     bool alone = false;
@@ -142,21 +144,22 @@ static bool proxy_is_usage(struct gw_request *r, struct str data)
         str_find(data, STR_LIT("\"usage\": {")) == data.len) {
         return false; /* most events: not worth parsing */
     }
-    if (json_parse(data, scratch, &root, NULL) == RC_OK && proxy_read_usage(r, root)) {
+    if (json_parse(data, scratch, &root, NULL) == RC_OK && proxy_read_usage(a, root)) {
         const struct json *choices = json_get_present(root, "choices");
         alone = choices != NULL && choices->type == JSON_ARRAY && choices->n == 0;
     }
     arena_reset(scratch);
-    return alone && r->hide_usage;
+    return alone && a->hide_usage;
 }
 
-static void proxy_note_event(struct gw_request *r, struct str data)
+static void proxy_note_event(struct gw_attempt *a, struct str data)
 {
-    r->saw_done = str_is(data, "[DONE]");
-    r->saw_error = str_starts(data, STR_LIT("{\"error\":"));
-    if (!r->saw_done && !r->saw_error) {
-        r->n_events++;
-        if (!r->has_counts) {
+    struct gw_request *r = a->request;
+    a->saw_done = str_is(data, "[DONE]");
+    a->saw_error = str_starts(data, STR_LIT("{\"error\":"));
+    if (!a->saw_done && !a->saw_error) {
+        a->n_events++;
+        if (!a->has_counts) {
             stage_usage_count(r);
         }
     }
@@ -184,20 +187,21 @@ static void proxy_write_item(struct buf *out, const struct sse_item *item)
     buf_add_byte(out, '\n');
 }
 
-static void proxy_send_item(struct gw_request *r, const struct sse_item *item)
+static void proxy_send_item(struct gw_attempt *a, const struct sse_item *item)
 {
+    struct gw_request *r = a->request;
     if (item->kind == SSE_EVENT) {
-        if (proxy_is_usage(r, item->data)) {
+        if (proxy_is_usage(a, item->data)) {
             return;
         }
-        proxy_note_event(r, item->data);
+        proxy_note_event(a, item->data);
     }
     if (!proxy_begin(r)) {
         return;
     }
     struct buf out;
-    buf_init(&out, 8 * PROXY_EVENT_BYTES_MAX); /* at worst each byte is a line of its own */
-    if (item->kind == SSE_EVENT && r->saw_done) {
+    buf_init(&out, 8 * GW_ATTEMPT_EVENT_BYTES_MAX); /* at worst each byte is a line of its own */
+    if (item->kind == SSE_EVENT && a->saw_done) {
         stage_usage_settle(r, RC_OK);
         gw_timing_comment(&out, r);
     }
@@ -217,18 +221,19 @@ static void proxy_on_head(void *ctx, const struct http_head *head)
 {
     static const char *const passed[GW_UPSTREAM_HEADERS_MAX] = {"retry-after", "retry-after-ms",
                                                                 "x-should-retry"};
-    struct gw_request *r = ctx;
-    r->upstream_status = head->status;
+    struct gw_attempt *a = ctx;
+    struct gw_request *r = a->request;
+    a->status = head->status;
     struct str type = http_head_value(head, STR_LIT("content-type"));
-    r->upstream_is_stream =
+    a->is_stream =
         r->stream && head->status == 200 && str_starts(type, STR_LIT("text/event-stream"));
-    r->n_upstream_headers = 0;
+    a->n_headers = 0;
     for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
         struct str value = http_head_value(head, str_from(passed[i]));
-        struct api_header *h = &r->upstream_headers[r->n_upstream_headers];
+        struct api_header *h = &a->headers[a->n_headers];
         if (value.len > 0 && str_copy(h->value, sizeof(h->value), value)) {
             h->name = passed[i];
-            r->n_upstream_headers++;
+            a->n_headers++;
         }
     }
 }
@@ -239,37 +244,39 @@ static void proxy_fail(struct gw_request *r, enum rc rc, const char *what)
     stages_resume(r, GW_FAIL);
 }
 
-static void proxy_on_stream(struct gw_request *r, struct str bytes)
+static void proxy_on_stream(struct gw_attempt *a, struct str bytes)
 {
+    struct gw_request *r = a->request;
     struct sse_item item;
-    gw_backend_progress(r->backend);
-    while (!r->ended && !r->saw_done && sse_next(&r->sse, &bytes, &item)) {
+    gw_backend_progress(a->backend);
+    while (!r->ended && !a->saw_done && sse_next(&a->sse, &bytes, &item)) {
         bool empty = item.kind == SSE_EVENT && item.data.len == 0; /* not dispatched, says SSE */
-        if (!empty && !proxy_is_count(r, &item)) {
-            proxy_send_item(r, &item);
+        if (!empty && !proxy_is_count(a, &item)) {
+            proxy_send_item(a, &item);
         }
     }
-    if (!r->ended && sse_failed(&r->sse) != RC_OK) {
+    if (!r->ended && sse_failed(&a->sse) != RC_OK) {
         proxy_fail(r, RC_UPSTREAM, "an event is too large");
         return;
     }
-    if (!http_exchange_is_writable(r->x) && !r->paused) {
-        r->paused = true;
-        http_client_pause(r->call);
+    if (!http_exchange_is_writable(r->x) && !a->paused) {
+        a->paused = true;
+        http_client_pause(a->call);
     }
 }
 
 static void proxy_on_body(void *ctx, struct str bytes)
 {
-    struct gw_request *r = ctx;
+    struct gw_attempt *a = ctx;
+    struct gw_request *r = a->request;
     if (r->x == NULL || r->ended) {
         return;
     }
-    if (r->upstream_is_stream) {
-        proxy_on_stream(r, bytes);
+    if (a->is_stream) {
+        proxy_on_stream(a, bytes);
         return;
     }
-    enum rc rc = stages_hold(r, &r->reply, bytes, &r->err);
+    enum rc rc = stages_hold(r, &a->reply, bytes, &r->err);
     if (rc == RC_TOO_LARGE) {
         proxy_fail(r, RC_UPSTREAM, "its answer is too large");
     } else if (rc != RC_OK) {
@@ -295,9 +302,10 @@ static bool proxy_may_retry(struct gateway *g)
 }
 
 /* The attempt broke: whether there is another one, which has begun then. */
-static bool proxy_again(struct gw_request *r, enum gw_broke how, const char *what)
+static bool proxy_again(struct gw_attempt *a, enum gw_broke how, const char *what)
 {
-    explain_try_end(r, what);
+    struct gw_request *r = a->request;
+    explain_try_end(a, what);
     log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, r->id), log_cstr(LOG_KEY_ERROR, what),
               log_u64("attempt", r->n_attempts));
     bool again = false;
@@ -310,7 +318,7 @@ static bool proxy_again(struct gw_request *r, enum gw_broke how, const char *wha
         r->away_since_ns = 0;
     }
     if (again) {
-        stage_route_settle(r);
+        stage_route_settle(a);
         metric_add(metric_get(METRIC_UPSTREAM_RETRIES), 1);
         r->pause = true;
         stages_back_to(r, GW_STAGE_ROUTE);
@@ -319,9 +327,10 @@ static bool proxy_again(struct gw_request *r, enum gw_broke how, const char *wha
 }
 
 /* The attempt broke: once more, or an error in the shape the client can still take. */
-static void proxy_broke(struct gw_request *r, enum gw_broke how, enum rc rc, const char *what)
+static void proxy_broke(struct gw_attempt *a, enum gw_broke how, enum rc rc, const char *what)
 {
-    if (!proxy_again(r, how, what)) {
+    struct gw_request *r = a->request;
+    if (!proxy_again(a, how, what)) {
         proxy_fail(r, rc, what);
     }
 }
@@ -379,69 +388,73 @@ static void proxy_last_event(struct gw_request *r, const struct json *root)
     buf_deinit(&line);
 }
 
-static void proxy_pass_whole(struct gw_request *r, const struct json *root)
+static void proxy_pass_whole(struct gw_attempt *a, const struct json *root)
 {
+    struct gw_request *r = a->request;
     if (r->begun) {
         proxy_last_event(r, root);
         return;
     }
-    proxy_read_usage(r, root);
-    r->failed = r->upstream_status >= 400;
+    proxy_read_usage(a, root);
+    r->failed = a->status >= 400;
     stage_usage_settle(r, RC_OK); /* before the head, which says what is left */
-    gw_reply_whole(r, buf_str(&r->reply));
+    gw_reply_whole(r, buf_str(&a->reply));
     stages_resume(r, GW_DONE);
 }
 
-static void proxy_whole(struct gw_request *r)
+static void proxy_whole(struct gw_attempt *a)
 {
+    struct gw_request *r = a->request;
     struct arena *scratch = &r->gateway->scratch;
     const struct json *root = NULL;
-    const struct proxy_trouble *trouble = proxy_trouble(r->upstream_status);
+    const struct proxy_trouble *trouble = proxy_trouble(a->status);
     bool whole =
-        json_parse(buf_str(&r->reply), scratch, &root, NULL) == RC_OK && root->type == JSON_OBJECT;
-    if (whole && r->upstream_status == 503 && proxy_error_is(root, "unavailable")) {
-        proxy_broke(r, GW_NOT_BEGUN, RC_UNAVAILABLE, "it is not ready");
+        json_parse(buf_str(&a->reply), scratch, &root, NULL) == RC_OK && root->type == JSON_OBJECT;
+    if (whole && a->status == 503 && proxy_error_is(root, "unavailable")) {
+        proxy_broke(a, GW_NOT_BEGUN, RC_UNAVAILABLE, "it is not ready");
     } else if (trouble != NULL) {
-        bool elsewhere = proxy_again(r, GW_ELSEWHERE, trouble->what);
+        bool elsewhere = proxy_again(a, GW_ELSEWHERE, trouble->what);
         if (!elsewhere && whole && !trouble->ours) {
-            proxy_pass_whole(r, root);
+            proxy_pass_whole(a, root);
         } else if (!elsewhere) {
             proxy_fail(r, RC_UPSTREAM, trouble->what);
         }
-    } else if (whole && !(r->stream && r->upstream_status == 200)) {
-        proxy_pass_whole(r, root);
+    } else if (whole && !(r->stream && a->status == 200)) {
+        proxy_pass_whole(a, root);
     } else {
-        proxy_broke(r, GW_FINAL, RC_UPSTREAM, "its answer is not what was asked for");
+        proxy_broke(a, GW_FINAL, RC_UPSTREAM, "its answer is not what was asked for");
     }
     arena_reset(scratch);
 }
 
 /* ---- how the call ended ---- */
 
-static void proxy_stream_ended(struct gw_request *r)
+static void proxy_stream_ended(struct gw_attempt *a)
 {
-    if (!r->saw_done && !r->saw_error) {
-        proxy_broke(r, GW_BROKE, RC_UPSTREAM, "its stream ended too early");
+    struct gw_request *r = a->request;
+    if (!a->saw_done && !a->saw_error) {
+        proxy_broke(a, GW_BROKE, RC_UPSTREAM, "its stream ended too early");
         return;
     }
-    r->failed = !r->saw_done;
+    r->failed = !a->saw_done;
     http_exchange_end(r->x);
     stages_resume(r, GW_DONE);
 }
 
 /* What the attempt says of its server. */
-static enum breaker_end proxy_went(const struct gw_request *r,
+static enum breaker_end proxy_went(const struct gw_attempt *a,
                                    const struct http_call_result *result)
 {
+    const struct gw_request *r = a->request;
     if (r->x == NULL || result->rc == RC_CANCELLED) {
         return BREAKER_SAYS_NOTHING; /* the client went, or the gateway goes */
     }
-    bool cut = r->upstream_is_stream && !r->saw_done && !r->saw_error;
-    if (cut || (result->rc != RC_OK && !r->saw_done)) {
+    bool cut = a->is_stream && !a->saw_done && !a->saw_error;
+    if (cut || (result->rc != RC_OK && !a->saw_done)) {
         return BREAKER_FAILED;
     }
-    bool busy = r->upstream_status == 429 || r->upstream_status == 503;
-    const struct proxy_trouble *trouble = proxy_trouble(r->upstream_status);
+    bool busy = a->status == 429 || a->status == 503;
+    const struct proxy_trouble *trouble = proxy_trouble(a->status);
     return busy || (trouble != NULL && trouble->ours) ? BREAKER_SAYS_NOTHING
            : trouble != NULL                          ? BREAKER_FAILED
                                                       : BREAKER_OK;
@@ -449,23 +462,24 @@ static enum breaker_end proxy_went(const struct gw_request *r,
 
 static void proxy_on_end(void *ctx, const struct http_call_result *result)
 {
-    struct gw_request *r = ctx;
-    r->call = NULL;
-    explain_try_end(r, result->rc != RC_OK && !r->saw_done ? result->what : NULL);
-    stage_route_finish(r, proxy_went(r, result));
+    struct gw_attempt *a = ctx;
+    struct gw_request *r = a->request;
+    a->call = NULL;
+    explain_try_end(a, result->rc != RC_OK && !a->saw_done ? result->what : NULL);
+    stage_route_finish(a, proxy_went(a, result));
     if (r->x != NULL && !r->ended) {
-        bool streamed = r->upstream_is_stream && (result->rc == RC_OK || r->saw_done);
+        bool streamed = a->is_stream && (result->rc == RC_OK || a->saw_done);
         if (streamed) {
-            proxy_stream_ended(r);
+            proxy_stream_ended(a);
         } else if (result->rc == RC_OK) {
-            proxy_whole(r);
+            proxy_whole(a);
         } else {
             /* What took too long once would again, and cost the server as much. */
             enum gw_broke how = !result->sent              ? GW_NOT_BEGUN
                                 : result->rc == RC_TIMEOUT ? GW_FINAL
                                                            : GW_BROKE;
             enum rc rc = result->rc == RC_CANCELLED ? RC_UNAVAILABLE : result->rc;
-            proxy_broke(r, how, rc, result->what);
+            proxy_broke(a, how, rc, result->what);
         }
     }
     stages_release(r);
@@ -473,7 +487,8 @@ static void proxy_on_end(void *ctx, const struct http_call_result *result)
 
 /* ---- the stage ---- */
 
-enum gw_result stage_proxy(struct gw_request *r)
+/* A call to the server that [route] has chosen. */
+static enum rc proxy_start(struct gw_attempt *a, struct err *err)
 {
     static const struct http_client_events events = {
         .on_head = proxy_on_head,
@@ -482,36 +497,37 @@ enum gw_result stage_proxy(struct gw_request *r)
     };
     struct http_header headers[GW_REQUEST_HEADERS_MAX];
     struct api_header texts[API_LINK_HEADERS_MAX];
+    struct gw_request *r = a->request;
     bool has_body = gw_kind_has_body(r->kind);
     enum rc rc = RC_OK;
-    if (has_body && !proxy_request_edit(r)) {
-        rc = err_set(&r->err, RC_OVERLOADED, "out of memory for the request");
+    if (has_body && !proxy_request_edit(a)) {
+        rc = err_set(err, RC_OVERLOADED, "out of memory for the request");
     }
     struct http_client_conf conf = {
         .method = has_body ? HTTP_METHOD_POST : HTTP_METHOD_GET,
-        .target = proxy_request_target(r),
+        .target = proxy_request_target(a),
         .headers = headers,
-        .n_headers = proxy_request_headers(r, headers, texts),
+        .n_headers = proxy_request_headers(a, headers, texts),
         .body = !has_body           ? STR_NULL
-                : r->edited.len > 0 ? buf_str(&r->edited)
+                : a->edited.len > 0 ? buf_str(&a->edited)
                                     : buf_str(&r->body),
         .replayable = true,
-        .first_byte_ms = r->upstream->first_byte_ms,
+        .first_byte_ms = a->upstream->first_byte_ms,
     };
     r->n_attempts++;
-    explain_try_begin(r);
-    r->upstream_status = 0;
-    r->upstream_is_stream = r->saw_done = r->saw_error = r->paused = false;
-    r->has_counts = false; /* what an earlier attempt told is not what this one uses */
-    r->prompt_tokens = r->cached_tokens = r->output_tokens = 0;
-    stages_unhold(r, &r->reply);
-    sse_deinit(&r->sse);
-    sse_init(&r->sse, PROXY_EVENT_BYTES_MAX);
-    rc = rc == RC_OK ? http_client_start(&r->call, r->backend->pool, &conf, &events, r, &r->err)
-                     : rc;
+    explain_try_begin(a);
+    gw_attempt_reset(a);
+    rc = rc == RC_OK ? http_client_start(&a->call, a->backend->pool, &conf, &events, a, err) : rc;
     if (rc != RC_OK) {
-        r->call = NULL;
-        stage_route_finish(r, BREAKER_SAYS_NOTHING);
+        a->call = NULL;
+        stage_route_finish(a, BREAKER_SAYS_NOTHING);
+    }
+    return rc;
+}
+
+enum gw_result stage_proxy(struct gw_request *r)
+{
+    if (proxy_start(r->attempt, &r->err) != RC_OK) {
         return GW_FAIL;
     }
     proxy_restart_silence(r);
@@ -520,16 +536,17 @@ enum gw_result stage_proxy(struct gw_request *r)
 
 void stage_proxy_writable(void *ctx)
 {
-    struct gw_request *r = ctx;
-    if (r->paused && r->call != NULL) {
-        r->paused = false;
-        http_client_resume(r->call);
+    struct gw_attempt *a = ((struct gw_request *)ctx)->attempt;
+    if (a->paused && a->call != NULL) {
+        a->paused = false;
+        http_client_resume(a->call);
     }
 }
 
-bool stage_proxy_is_due(const struct gw_request *r)
+bool stage_proxy_is_due(const struct gw_attempt *a)
 {
-    return r->call != NULL && r->first_event_ns != 0 && !r->paused && !r->saw_done && !r->ended;
+    const struct gw_request *r = a->request;
+    return a->call != NULL && r->first_event_ns != 0 && !a->paused && !a->saw_done && !r->ended;
 }
 
 void stage_proxy_on_away(void *ctx, struct backend *b)
@@ -537,16 +554,17 @@ void stage_proxy_on_away(void *ctx, struct backend *b)
     UNUSED(ctx);
     LIST_EACH(&b->requests, n)
     {
-        struct gw_request *r = LIST_ENTRY(n, struct gw_request, at_backend);
-        if (r->call != NULL && r->first_event_ns == 0 && r->reply.len == 0) {
-            http_client_cancel(r->call); /* its end is an attempt that broke */
+        struct gw_attempt *a = LIST_ENTRY(n, struct gw_attempt, at_backend);
+        if (a->call != NULL && a->request->first_event_ns == 0 && a->reply.len == 0) {
+            http_client_cancel(a->call); /* its end is an attempt that broke */
         }
     }
 }
 
 void stage_proxy_abandon(struct gw_request *r)
 {
-    if (r->call != NULL) {
-        http_client_cancel(r->call);
+    struct gw_attempt *a = r->attempt;
+    if (a->call != NULL) {
+        http_client_cancel(a->call);
     }
 }

@@ -65,9 +65,10 @@ static void route_leave_out(struct route_choice *c, uint32_t i)
 
 /* What the upstream's owner allows to be sent to it, and, of a fallback, to the model: [limit] has
  * counted the one that was asked for. */
-static bool route_reserve(struct gw_request *r, const struct cat_model *m,
+static bool route_reserve(struct gw_attempt *a, const struct cat_model *m,
                           const struct cat_upstream *u, struct limit_time now)
 {
+    const struct gw_request *r = a->request;
     char upstream[LIMIT_NAME_BYTES] = "upstream:", model[LIMIT_NAME_BYTES] = "model:";
     struct limit_result res;
     struct limit_subject subjects[2];
@@ -80,26 +81,26 @@ static bool route_reserve(struct gw_request *r, const struct cat_model *m,
     }
     const struct limit_ask ask = {
         .prompt_tokens = r->budget_tokens > 0 ? r->budget_tokens : r->body.len, .price = u->price};
-    return limit_reserve(r->gateway->shared->limiter, subjects, n, &ask, now, &r->upstream_ticket,
-                         &res);
+    return limit_reserve(r->gateway->shared->limiter, subjects, n, &ask, now, &a->ticket, &res);
 }
 
 /* `m` NULL: a request for no model. */
-static bool route_begin(struct gw_request *r, const struct cat_model *m,
+static bool route_begin(struct gw_attempt *a, const struct cat_model *m,
                         const struct cat_upstream *u, struct backend *b)
 {
+    struct gw_request *r = a->request;
     const struct clock *clock = loop_clock(r->gateway->loop);
     const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
-    if (!route_reserve(r, m, u, now)) {
+    if (!route_reserve(a, m, u, now)) {
         return false;
     }
     if (!gw_backend_begin(b)) {
-        limit_settle(r->gateway->shared->limiter, &r->upstream_ticket, 0, 0, now);
+        limit_settle(r->gateway->shared->limiter, &a->ticket, 0, 0, now);
         return false;
     }
-    r->upstream = u;
-    r->backend = b;
-    list_push_back(&b->requests, &r->at_backend);
+    a->upstream = u;
+    a->backend = b;
+    list_push_back(&b->requests, &a->at_backend);
     if (!loop_timer_is_armed(&r->gateway->pulse_timer)) {
         loop_timer_start(&r->gateway->pulse_timer, BACKEND_PULSE_MS);
     }
@@ -111,6 +112,7 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
                               const struct cat_version *v, bool other)
 {
     struct gateway *g = r->gateway;
+    struct gw_attempt *a = r->attempt;
     struct route_choice c;
     route_gather(r, v, (struct route_pass){.other = other}, &c);
     if (c.n == 0) {
@@ -124,9 +126,9 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
         uint32_t i = balance_of((enum cat_balance)m->balance)->pick(c.servers, c.n, &ask);
         ASSERT(i < c.n);
         uint32_t outstanding = c.servers[i].outstanding;
-        if (route_begin(r, m, c.upstreams[i], c.backends[i])) {
-            r->model_row = m;
-            r->version = v;
+        if (route_begin(a, m, c.upstreams[i], c.backends[i])) {
+            a->model_row = m;
+            a->version = v;
             r->why.n_well = c.n;
             r->why.n_servers = v->n_targets;
             r->why.outstanding = outstanding;
@@ -239,31 +241,33 @@ static bool route_try_local(struct gw_request *r)
 {
     const struct cat_upstream *local = r->cat->local;
     struct backend *b = local != NULL ? gw_backends_find(&r->gateway->backends, local->name) : NULL;
-    return b != NULL && route_begin(r, NULL, local, b);
+    return b != NULL && route_begin(r->attempt, NULL, local, b);
 }
 
-void stage_route_finish(struct gw_request *r, enum breaker_end how)
+void stage_route_finish(struct gw_attempt *a, enum breaker_end how)
 {
-    if (r->backend == NULL) {
+    struct gw_request *r = a->request;
+    if (a->backend == NULL) {
         return;
     }
-    str_copy(r->tried, sizeof(r->tried), r->upstream->name);
+    str_copy(r->tried, sizeof(r->tried), a->upstream->name);
     if (!r->gateway->destroyed) {
-        list_remove(&r->at_backend);
-        gw_backend_finish(r->backend, how);
+        list_remove(&a->at_backend);
+        gw_backend_finish(a->backend, how);
     }
-    r->backend = NULL;
+    a->backend = NULL;
 }
 
-void stage_route_settle(struct gw_request *r)
+void stage_route_settle(struct gw_attempt *a)
 {
+    const struct gw_request *r = a->request;
     const struct clock *clock = loop_clock(r->gateway->loop);
     const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
-    if (r->upstream_ticket.n > 0) {
+    if (a->ticket.n > 0) {
         int64_t cost =
-            limit_cost(&r->upstream->price, r->prompt_tokens, r->cached_tokens, r->output_tokens);
-        limit_settle(r->gateway->shared->limiter, &r->upstream_ticket,
-                     (uint64_t)r->prompt_tokens + r->output_tokens, cost, now);
+            limit_cost(&a->upstream->price, a->prompt_tokens, a->cached_tokens, a->output_tokens);
+        limit_settle(r->gateway->shared->limiter, &a->ticket,
+                     (uint64_t)a->prompt_tokens + a->output_tokens, cost, now);
     }
 }
 
@@ -273,7 +277,7 @@ static bool route_any_due(const struct backend *b)
 {
     LIST_EACH(&b->requests, n)
     {
-        if (stage_proxy_is_due(LIST_ENTRY(n, struct gw_request, at_backend))) {
+        if (stage_proxy_is_due(LIST_ENTRY(n, struct gw_attempt, at_backend))) {
             return true;
         }
     }

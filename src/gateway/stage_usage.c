@@ -30,13 +30,14 @@ static int usage_http_status(const struct gw_request *r, enum rc how)
     if (r->begun) {
         return 200;
     }
-    return r->err.code != RC_OK ? err_row(r->err.code)->http_status : r->upstream_status;
+    return r->err.code != RC_OK ? err_row(r->err.code)->http_status : r->attempt->status;
 }
 
 /* ---- the record ---- */
 
 static struct meta_usage usage_row(const struct gw_request *r)
 {
+    const struct gw_attempt *a = r->attempt;
     uint64_t ms = (usage_now(r) - r->started_ns) / 1000000u;
     uint64_t wall_ms = clock_wall_ns(loop_clock(r->gateway->loop)) / 1000000u;
     const struct str none = STR_LIT("");
@@ -47,13 +48,13 @@ static struct meta_usage usage_row(const struct gw_request *r)
         .user = r->who.user,
         .project = r->who.project,
         .model = r->wanted->name,
-        .version = r->version != NULL ? r->version->name : none,
-        .upstream = r->upstream != NULL ? r->upstream->name : none,
+        .version = a->version != NULL ? a->version->name : none,
+        .upstream = a->upstream != NULL ? a->upstream->name : none,
         .started_ms = (int64_t)(wall_ms - MIN(ms, wall_ms)),
         .duration_ms = (int64_t)ms,
-        .prompt_tokens = r->prompt_tokens,
-        .cached_tokens = r->cached_tokens,
-        .output_tokens = r->output_tokens,
+        .prompt_tokens = a->prompt_tokens,
+        .cached_tokens = a->cached_tokens,
+        .output_tokens = a->output_tokens,
         .cost_nano = r->cost_nano,
         .estimated = r->estimated,
     };
@@ -92,27 +93,29 @@ static uint32_t usage_tokens(uint64_t bytes)
  * server was at it: else hanging up in time would cost nothing, and no limit count it. */
 static void usage_estimate(struct gw_request *r, enum rc how)
 {
-    bool answered = r->n_events > 0 || (r->upstream_status == 200 && r->reply.len > 0);
-    bool left = how == RC_CANCELLED && r->call != NULL && http_client_is_sent(r->call);
-    if (r->has_counts || !(answered || left)) {
+    struct gw_attempt *a = r->attempt;
+    bool answered = a->n_events > 0 || (a->status == 200 && a->reply.len > 0);
+    bool left = how == RC_CANCELLED && a->call != NULL && http_client_is_sent(a->call);
+    if (a->has_counts || !(answered || left)) {
         return;
     }
     r->estimated = true;
-    r->prompt_tokens = usage_tokens(r->body.len);
-    if (r->n_events > 0) {
-        r->output_tokens = r->n_events;
+    a->prompt_tokens = usage_tokens(r->body.len);
+    if (a->n_events > 0) {
+        a->output_tokens = a->n_events;
     } else if (r->parsed.n_choices > 0) {
-        r->output_tokens = usage_tokens(r->reply.len);
+        a->output_tokens = usage_tokens(a->reply.len);
     }
 }
 
 void stage_usage_count(struct gw_request *r)
 {
+    const struct gw_attempt *a = r->attempt;
     struct journal *j = r->gateway->conf.journal;
-    if (j != NULL && r->has_counts) {
-        journal_count(j, &r->record, r->prompt_tokens, r->output_tokens, false);
+    if (j != NULL && a->has_counts) {
+        journal_count(j, &r->record, a->prompt_tokens, a->output_tokens, false);
     } else if (j != NULL) {
-        journal_count(j, &r->record, usage_tokens(r->body.len), r->n_events, true);
+        journal_count(j, &r->record, usage_tokens(r->body.len), a->n_events, true);
     }
 }
 
@@ -125,7 +128,7 @@ void stage_usage_settle(struct gw_request *r, enum rc how)
     r->settled = true;
     usage_estimate(r, how);
     stage_limit_settle(r);
-    stage_route_settle(r);
+    stage_route_settle(r->attempt);
     if (j == NULL) {
         return;
     }
@@ -141,21 +144,23 @@ void stage_usage_settle(struct gw_request *r, enum rc how)
 
 static void usage_count_metrics(const struct gw_request *r)
 {
+    const struct gw_attempt *a = r->attempt;
     if (r->n_attempts > 0 && gw_kind_has_body(r->kind)) {
         metric_add(metric_with1(METRIC_MODEL_REQUESTS, r->model), 1);
-        metric_add(metric_with1(METRIC_PROMPT_TOKENS, r->model), r->prompt_tokens);
-        metric_add(metric_with1(METRIC_TOKENS_GENERATED, r->model), r->output_tokens);
+        metric_add(metric_with1(METRIC_PROMPT_TOKENS, r->model), a->prompt_tokens);
+        metric_add(metric_with1(METRIC_TOKENS_GENERATED, r->model), a->output_tokens);
         metric_add(metric_with1(METRIC_STREAMS_FAILED, r->model), r->begun && r->failed ? 1 : 0);
     }
 }
 
 void stage_usage(struct gw_request *r, enum rc how)
 {
+    const struct gw_attempt *a = r->attempt;
     uint64_t duration_ns = usage_now(r) - r->started_ns;
     const struct http_head *head = http_exchange_head(r->x);
     int status = usage_http_status(r, how);
     stage_usage_settle(r, how);
-    stage_route_settle(r);
+    stage_route_settle(r->attempt);
     metric_add(metric_status(status), 1);
     metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
     usage_count_metrics(r);
@@ -167,13 +172,13 @@ void stage_usage(struct gw_request *r, enum rc how)
         log_i64(LOG_KEY_STATUS, status), log_u64(LOG_KEY_DURATION_NS, duration_ns),
         log_cstr(LOG_KEY_CLIENT, addr_format_host(http_exchange_peer(r->x), host)),
         log_cstr(LOG_KEY_TENANT, r->tenant), log_str(LOG_KEY_MODEL, r->model),
-        log_u64(LOG_KEY_TOKENS_IN, r->prompt_tokens), log_u64(LOG_KEY_TOKENS_OUT, r->output_tokens),
+        log_u64(LOG_KEY_TOKENS_IN, a->prompt_tokens), log_u64(LOG_KEY_TOKENS_OUT, a->output_tokens),
         log_i64("cost_nano", r->cost_nano),
         log_u64("first_event_ns", r->first_event_ns != 0 ? r->first_event_ns - r->started_ns : 0),
         log_u64("auth_ns", r->stage_ns[GW_STAGE_AUTH]),
         log_u64("parse_ns", r->stage_ns[GW_STAGE_PARSE]),
         log_u64("limit_ns", r->stage_ns[GW_STAGE_LIMIT]),
         log_u64("route_ns", r->stage_ns[GW_STAGE_ROUTE]), log_u64("attempts", r->n_attempts),
-        log_str("upstream", r->upstream != NULL ? r->upstream->name : STR_LIT("")),
+        log_str("upstream", a->upstream != NULL ? a->upstream->name : STR_LIT("")),
         log_bool("failed", r->failed), log_bool("replayed", r->replayed));
 }

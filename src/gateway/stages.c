@@ -114,28 +114,26 @@ void stages_unhold(struct gw_request *r, struct buf *b)
 void stages_release(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
-    if (r->call == NULL && r->ended) {
+    struct gw_attempt *a = r->attempt;
+    if (a->call == NULL && r->ended) {
         /* All that is left is to be taken by the client: it lies in the connection. Until then it
          * counts, or clients that take nothing could have all of the memory. */
-        gw_shared_hold_copy(g->shared, r->reply.len);
-        r->queued_bytes += r->reply.len;
+        gw_shared_hold_copy(g->shared, a->reply.len);
+        r->queued_bytes += a->reply.len;
         stages_unhold(r, &r->body);
-        stages_unhold(r, &r->reply);
-        stages_unhold(r, &r->edited);
+        gw_attempt_unhold(a);
     }
-    if (r->x != NULL || r->call != NULL || r->parsing) {
+    if (r->x != NULL || a->call != NULL || r->parsing) {
         return;
     }
     loop_timer_stop(&r->wait_timer);
     loop_timer_stop(&r->ping_timer);
     stage_route_leave(r);
     ASSERT(r->reader == NULL);
-    sse_deinit(&r->sse);
+    gw_attempt_deinit(a);
     stages_unhold(r, &r->body);
-    stages_unhold(r, &r->reply);
-    stages_unhold(r, &r->edited);
     gw_shared_unhold(g->shared, r->queued_bytes);
-    ASSERT(r->ticket.n == 0 && r->backend == NULL);
+    ASSERT(r->ticket.n == 0);
     cat_put(r->cat);
     arena_deinit(&r->arena);
     mem_free(r);
@@ -232,8 +230,8 @@ static struct gw_request *stages_new(struct gateway *g, struct http_exchange *x,
     r->started_ns = r->stage_started_ns = stages_now(r);
     arena_init(&r->arena, STAGES_ARENA_BYTES_MAX);
     buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
-    buf_init(&r->reply, GATEWAY_REPLY_BYTES_MAX);
-    buf_init(&r->edited, GATEWAY_BODY_BYTES_MAX + GATEWAY_EDIT_BYTES_MAX);
+    r->attempt = &r->attempts[0];
+    gw_attempt_init(r->attempt, r);
     r->cat = cat;
     cat_hold(r->cat);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);

@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/rng.h"
 #include "gateway/answer.h"
+#include "gateway/attempt.h"
 #include "gateway/backend.h"
 #include "gateway/explain.h"
 #include "gateway/gateway.h"
@@ -44,10 +45,10 @@ static inline bool gw_kind_has_body(enum gw_kind kind)
 
 enum {
     GW_ID_BYTES = 72,
-    GW_UPSTREAM_HEADERS_MAX = 3, /* when to come again */
     GW_HEADERS_MAX = 24,
     GW_TIMING_BYTES = 288,            /* of server-timing */
     GW_SUBJECTS_MAX = 4,              /* key, user, project, model */
+    GW_ATTEMPTS_N = 1,                /* at a time */
     GW_OUTPUT_TOKENS_DEFAULT = 16384, /* set aside for who is limited and names no max_tokens */
 };
 
@@ -126,38 +127,24 @@ struct gw_request {
     struct journal_ticket record; /* of the journal */
     struct cat_price price;       /* what the caller pays */
     bool counted_in, settled;     /* its record was begun; was closed */
-    bool has_counts, estimated;   /* the server told counts; it never did */
-    uint32_t n_events;            /* of its stream, for who has to estimate */
+    bool estimated;               /* the server told no counts */
     int64_t cost_nano;            /* once settled */
     struct gw_why why;            /* how it went, for explain.h */
 
     /* route */
-    struct list_node waiting;          /* on gateway.waiting while no server can take it */
-    struct loop_timer wait_timer;      /* the pause before a retry */
-    uint64_t wait_until_ms;            /* in line until then; 0 = not in line */
-    bool pause;                        /* the last attempt broke: look again in a moment */
-    const struct cat_model *model_row; /* being tried: `wanted`, or a fallback of it */
-    const struct cat_version *version;
-    const struct cat_upstream *upstream;
-    struct backend *backend;            /* begun; NULL = none */
-    struct list_node at_backend;        /* on its list while it is begun */
+    struct list_node waiting;           /* on gateway.waiting while no server can take it */
+    struct loop_timer wait_timer;       /* the pause before a retry */
+    uint64_t wait_until_ms;             /* in line until then; 0 = not in line */
+    bool pause;                         /* the last attempt broke: look again in a moment */
     char tried[CAT_NAME_BYTES_MAX + 1]; /* the server that broke last */
-    struct limit_ticket upstream_ticket;
 
     /* proxy */
-    struct http_call *call; /* NULL while none is under way */
-    uint32_t n_attempts;
+    struct gw_attempt attempts[GW_ATTEMPTS_N];
+    struct gw_attempt *attempt; /* of these: the one that answers, or is to */
+    uint32_t n_attempts;        /* so far */
     uint64_t away_since_ns; /* the server has not begun since then; 0 = it has, or was not asked */
-    int upstream_status;
-    struct api_header upstream_headers[GW_UPSTREAM_HEADERS_MAX]; /* passed on with an error */
-    uint32_t n_upstream_headers;
-    bool upstream_is_stream, begun, saw_done, saw_error, paused;
-    struct sse sse;
-    struct buf reply;    /* whole replies */
+    bool begun;             /* the client has the head of its stream */
     size_t queued_bytes; /* of a reply that the client's connection has; held until it is taken */
-    struct buf edited;   /* the body with what this server needs; empty = as received */
-    bool hide_usage;     /* the client did not ask for the chunk that we did */
-    uint32_t prompt_tokens, cached_tokens, output_tokens;
     uint64_t first_event_ns;
     struct loop_timer ping_timer; /* streams: when the next comment is due */
 };
@@ -221,9 +208,9 @@ enum gw_result stage_route_models(struct gw_request *r);
 /* Whether a server could take the request that is not the one which had it last. */
 bool stage_route_has_other(const struct gw_request *r);
 /* The call to the server is over. */
-void stage_route_finish(struct gw_request *r, enum breaker_end how);
+void stage_route_finish(struct gw_attempt *a, enum breaker_end how);
 /* What it used there is known. */
-void stage_route_settle(struct gw_request *r);
+void stage_route_settle(struct gw_attempt *a);
 void stage_route_on_timer(void *ctx);
 /* Leaves the line, if it stands there. */
 void stage_route_leave(struct gw_request *r);
@@ -234,12 +221,13 @@ void stage_route_on_line(void *ctx);
 /* gateway.pulse_timer: looks whether servers from which tokens are due go on. */
 void stage_route_on_pulse(void *ctx);
 enum gw_result stage_proxy(struct gw_request *r);
-/* proxy_request.c: what goes to the server. Edits lie in r->edited, texts in r->arena and `texts`.
+/* proxy_request.c: what goes to the server. Edits lie in a->edited, texts in the request's arena
+ * and `texts`.
  */
 enum { GW_REQUEST_HEADERS_MAX = 2 + API_LINK_HEADERS_MAX };
-MUST_CHECK bool proxy_request_edit(struct gw_request *r);
-struct str proxy_request_target(struct gw_request *r);
-uint32_t proxy_request_headers(struct gw_request *r, struct http_header *out,
+MUST_CHECK bool proxy_request_edit(struct gw_attempt *a);
+struct str proxy_request_target(struct gw_attempt *a);
+uint32_t proxy_request_headers(struct gw_attempt *a, struct http_header *out,
                                struct api_header *texts);
 /* Opens the usage record. False with r->err when it cannot be written down, and policy is to refuse
  * then. */
@@ -261,7 +249,7 @@ void stage_proxy_writable(void *ctx);
 void stage_proxy_on_silence(void *ctx);
 void stage_proxy_abandon(struct gw_request *r);
 /* Whether the server is to send the next part of a stream now. */
-bool stage_proxy_is_due(const struct gw_request *r);
+bool stage_proxy_is_due(const struct gw_attempt *a);
 /* The server is away: who has nothing of an answer yet asks another. */
 void stage_proxy_on_away(void *ctx, struct backend *b);
 

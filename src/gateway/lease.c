@@ -53,6 +53,7 @@ struct lease_keeper {
 
     void (*on_left)(void *ctx); /* leaving */
     void *on_left_ctx;
+    uint32_t n_byes; /* scripts that said goodbye */
 };
 
 static struct limit_time lease_now(const struct loop *l)
@@ -289,7 +290,9 @@ static enum rc lease_send(struct lease_keeper *k)
     words[n++] = str_make(ttl, str_put_u64(ttl, k->ttl_ms));
     words[n++] = str_from(k->store);
     /* Only the last word says goodbye: none may be left that would be told behind it. */
-    words[n++] = k->on_left != NULL && k->n_scan == 0 ? STR_LIT("1") : STR_LIT("0");
+    bool bye = k->on_left != NULL && k->n_scan == 0;
+    k->n_byes += bye ? 1 : 0;
+    words[n++] = bye ? STR_LIT("1") : STR_LIT("0");
     for (uint32_t i = 0; i < k->n_batch; i++) {
         words[n++] = str_make((const char *)k->packed[i].numbers, sizeof(k->packed[i].numbers));
     }
@@ -429,7 +432,8 @@ static void lease_on_reply(void *ctx, enum rc rc, const struct redis_reply *repl
     pthread_mutex_lock(&k->limiter->lock);
     lease_take_answer(k, reply);
     pthread_mutex_unlock(&k->limiter->lock);
-    if (k->on_left != NULL && k->n_scan == 0) {
+    /* After a goodbye Redis never knows this gateway: the second answer is the last in any case. */
+    if (k->n_byes > 1 || (k->n_byes == 1 && k->n_scan == 0)) {
         lease_left(k);
         return;
     }
@@ -442,7 +446,9 @@ static void lease_on_tick(void *ctx)
     loop_timer_start(&k->tick, LEASE_TICK_MS);
     pthread_mutex_lock(&k->limiter->lock);
     k->n_ticks++;
-    k->n_scan = k->limiter->n_live;
+    if (k->on_left == NULL) { /* who leaves looks at each subject once */
+        k->n_scan = k->limiter->n_live;
+    }
     pthread_mutex_unlock(&k->limiter->lock);
     lease_pump(k);
 }

@@ -445,6 +445,30 @@ static void test_redis_away_open(void **state)
     away(true, true);
 }
 
+static void server_goes_on(void *ctx)
+{
+    struct world *w = ctx;
+    kill(w->server.pid, SIGCONT);
+}
+
+/* A goodbye whose answer comes only after the next tick is a goodbye all the same. */
+static void test_a_slow_goodbye_ends(void **state)
+{
+    struct world w = {.limits = {.tokens_per_day = 20000}};
+    struct gate *g = mem_zalloc(sizeof(*g));
+    struct loop_timer wait;
+    UNUSED(state);
+    world_open(&w);
+    gate_open(g, &w, 0);
+    gates_run(g, 1, 4);
+    loop_timer_init(&wait, g->loop, server_goes_on, &w);
+    loop_timer_start(&wait, 2 * LEASE_TICK_MS);
+    kill(w.server.pid, SIGSTOP);
+    gate_close(g, true);
+    mem_free(g);
+    redis_server_end(&w.server);
+}
+
 static void test_waits_can_be_cancelled(void **state)
 {
     struct world w = {.limits = {.concurrent = 1}};
@@ -489,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_an_empty_redis_is_told),
         cmocka_unit_test(test_redis_away_closed),
         cmocka_unit_test(test_redis_away_open),
+        cmocka_unit_test(test_a_slow_goodbye_ends),
         cmocka_unit_test(test_waits_can_be_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

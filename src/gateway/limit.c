@@ -158,18 +158,20 @@ static struct limit_bucket *bucket_get(struct limiter *l, struct str name)
     return b;
 }
 
-/* A new day or month begins with nothing used. Who has read the clock just before midnight and
- * comes behind who has read it after counts to the new day. */
+/* A new day or month begins with nothing used, and none begins twice: with the clock set back what
+ * was used stays counted. By less than a day (it was just past midnight, or another thread has read
+ * it there) the later day stays in force; by more, the earlier one is in force from then on. */
 static void bucket_turn(struct limit_bucket *b, struct limit_time now)
 {
     int64_t day = limit_day(now.wall_s);
-    if (b->day != day && b->day != day + 1) {
-        b->day = day;
-        b->day_used = 0;
-        int64_t month = limit_month(now.wall_s);
-        b->month_used = b->month == month ? b->month_used : 0;
-        b->month = month;
+    if (b->day == day || b->day == day + 1) {
+        return;
     }
+    int64_t month = limit_month(now.wall_s);
+    b->day_used = day > b->day ? 0 : b->day_used;
+    b->month_used = month > b->month ? 0 : b->month_used;
+    b->day = day;
+    b->month = month;
 }
 
 static uint64_t limit_day_left(const struct limit_bucket *b, uint64_t limit)

@@ -130,6 +130,60 @@ static void days_and_months_end_with_the_calendar(void **state)
     limiter_destroy(l);
 }
 
+static uint64_t day_left(struct limiter *l, uint64_t ms)
+{
+    const struct cat_limits limits = {.tokens_per_day = 100};
+    struct limit_ticket t;
+    struct limit_result r;
+    if (!reserve(l, &limits, 0, 1000, ms, &t, &r)) {
+        return 0;
+    }
+    limit_settle(l, &t, 0, 0, at_ms(ms));
+    return r.output_tokens;
+}
+
+static void spend_of_day(struct limiter *l, uint64_t tokens, uint64_t ms)
+{
+    const struct cat_limits limits = {.tokens_per_day = 100};
+    struct limit_ticket t;
+    struct limit_result r;
+    assert_true(reserve(l, &limits, 0, tokens, ms, &t, &r));
+    limit_settle(l, &t, tokens, (int64_t)tokens, at_ms(ms));
+}
+
+/* By a little over midnight, by days, by a month: what was used stays used, and the next day that
+ * comes is a new one. */
+static void a_clock_set_back_begins_nothing_anew(void **state)
+{
+    (void)state;
+    struct limiter *l;
+    struct limit_ticket t;
+    struct limit_result r;
+    const uint64_t day_ms = 86400000, day = 40 * day_ms; /* 10 February */
+    const struct cat_limits money = {.money_per_month = 1000000};
+    limiter_create(&l, 1);
+    spend_of_day(l, 60, day - 1000);
+    assert_int_equal(day_left(l, day - 1), 40);
+    assert_int_equal(day_left(l, day), 100);
+    spend_of_day(l, 30, day + 500);
+    assert_int_equal(day_left(l, day - 1000), 70); /* the day that had begun stays in force */
+    spend_of_day(l, 20, day - 500);
+    assert_int_equal(day_left(l, day + 1000), 50);
+    assert_int_equal(day_left(l, day - 3 * day_ms), 50);
+    spend_of_day(l, 50, day - 3 * day_ms);
+    assert_int_equal(day_left(l, day - 3 * day_ms), 0);
+    assert_int_equal(day_left(l, day - 2 * day_ms), 100);
+
+    /* January, when February's money is spent; and March, once it comes. */
+    assert_true(reserve(l, &money, 1, 0, day, &t, &r));
+    limit_settle(l, &t, 1, 2000000, at_ms(day));
+    assert_false(reserve(l, &money, 1, 0, 20 * day_ms, &t, &r));
+    assert_int_equal(r.refused, LIMIT_MONEY);
+    assert_true(reserve(l, &money, 1, 0, day + 30 * day_ms, &t, &r));
+    limit_settle(l, &t, 1, 0, at_ms(day + 30 * day_ms));
+    limiter_destroy(l);
+}
+
 static void what_was_used_before_counts(void **state)
 {
     (void)state;
@@ -429,6 +483,7 @@ int main(void)
         cmocka_unit_test(tokens_are_cut_to_what_is_left_and_given_back),
         cmocka_unit_test(a_smaller_limit_begins_within_its_minute),
         cmocka_unit_test(days_and_months_end_with_the_calendar),
+        cmocka_unit_test(a_clock_set_back_begins_nothing_anew),
         cmocka_unit_test(what_was_used_before_counts),
         cmocka_unit_test(the_calendar_is_right),
         cmocka_unit_test(costs_are_rounded_up_once),

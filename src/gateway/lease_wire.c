@@ -10,6 +10,8 @@
  *   g:GATEWAY           packed: seq, at, then leased and idle of each unit
  *   s:STORE             what this usage table knew was counted in
  *
+ * With Redis's clock set back nothing begins anew: a day or month that has begun stays (as in
+ * limit.c's bucket_turn), and what is noted of a later time counts as noted now.
  * A lease counts only while its gateway is alive; the level never drains below 0, and what is
  * leased does not drain at all: so no unit is ever counted by less than it should be. A unit that
  * comes back from a minute (`back`) is let off only as far as nothing of it can have drained since
@@ -41,9 +43,14 @@ const char lease_script[] =
     "local live, n_live, known, since = {}, 1, 0, nil\n"
     "local all = redis.call('HGETALL', KEYS[1])\n"
     "for i = 1, #all, 2 do\n"
-    "  local fresh = ms - tonumber(all[i + 1]) <= ttl\n"
+    "  local word = tonumber(all[i + 1])\n"
+    "  if word > ms then\n"
+    "    word = all[i] == '=since' and ms - ttl or ms\n"
+    "    redis.call('HSET', KEYS[1], all[i], string.format('%.0f', word))\n"
+    "  end\n"
+    "  local fresh = ms - word <= ttl\n"
     "  if all[i] == '=since' then\n"
-    "    since = tonumber(all[i + 1])\n"
+    "    since = word\n"
     "  elseif all[i] == id then\n"
     "    known = fresh and 1 or 0\n"
     "  elseif fresh then\n"
@@ -87,7 +94,10 @@ const char lease_script[] =
     "  end\n"
     "  local past = us - math.min(h.at or us, us)\n"
     "  local level, zero = {h.rl or 0, h.tl or 0}, {h.rz or 0, h.tz or 0}\n"
-    "  local used = {h.day == day and h.du or 0, h.mon == month and h.mu or 0}\n"
+    "  local same = h.day == day or h.day == day + 1\n"
+    "  local today, thismonth = same and h.day or day, same and h.mon or month\n"
+    "  local used = {h.day and today <= h.day and h.du or 0,\n"
+    "    h.mon and thismonth <= h.mon and h.mu or 0}\n"
     "  if not h[store] then\n"
     "    level[1], level[2] = level[1] + a[32], level[2] + a[33]\n"
     "    used[1], used[2] = used[1] + a[34], used[2] + a[35]\n"
@@ -130,8 +140,9 @@ const char lease_script[] =
     "  end\n"
     "  local function n(v) return string.format('%.17g', v) end\n"
     "  redis.call('HSET', KEYS[k], 'rl', n(level[1]), 'rz', n(zero[1]), 'tl', n(level[2]),\n"
-    "    'tz', n(zero[2]), 'at', n(us), 'day', day, 'du', n(used[1]), 'mon', month,\n"
-    "    'mu', n(used[2]), 'rn', n(a[2]), 'tn', n(a[8]), 'g:' .. id, cmsgpack.pack(record))\n"
+    "    'tz', n(zero[2]), 'at', n(us), 'day', today, 'du', n(used[1]),\n"
+    "    'mon', thismonth, 'mu', n(used[2]), 'rn', n(a[2]), 'tn', n(a[8]), 'g:' .. id, "
+    "cmsgpack.pack(record))\n"
     "  redis.call('EXPIRE', KEYS[k], 3456000)\n"
     "end\n"
     "return out\n";

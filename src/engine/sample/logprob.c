@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "engine/sample/select.h"
+#include "engine/sample/weigh.h"
 
 double sample_logprob_norm(const float *logits, uint32_t n)
 {
@@ -11,12 +12,7 @@ double sample_logprob_norm(const float *logits, uint32_t n)
     if (!isfinite(max)) {
         return (double)max;
     }
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (logits[i] > -INFINITY) { /* false for NaN */
-            sum += (double)expf(logits[i] - max);
-        }
-    }
+    double sum = sample_weigh(&(struct sample_weighing){logits, n, max, 1});
     return (double)max + log(sum);
 }
 

@@ -12,6 +12,7 @@
 #include "engine/sample/logprob.h"
 #include "engine/sample/penalty.h"
 #include "engine/sample/select.h"
+#include "engine/sample/weigh.h"
 
 struct sampler {
     struct sample_params params;
@@ -160,22 +161,16 @@ static double weight(const struct sampler *s, float logit, float max)
     return (double)expf((logit - max) / s->params.temperature);
 }
 
+static struct sample_weighing weighing(const struct sampler *s, const float *logits, float max)
+{
+    return (struct sample_weighing){logits, s->n_vocab, max, s->params.temperature};
+}
+
 /* Every token has its chance: two walks, nothing stored. */
 static int32_t draw_any(struct sampler *s, const float *logits, float max)
 {
-    double sum = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        sum += logits[i] > -INFINITY ? weight(s, logits[i], max) : 0;
-    }
-    double left = rng_unit(&s->rng) * sum;
-    int32_t last = 0;
-    for (uint32_t i = 0; i < s->n_vocab && left >= 0; i++) {
-        double w = logits[i] > -INFINITY ? weight(s, logits[i], max) : 0;
-        /* Rounding may leave a rest behind the last token: it goes to one that had a chance. */
-        last = w > 0 ? (int32_t)i : last;
-        left -= w;
-    }
-    return last;
+    struct sample_weighing w = weighing(s, logits, max);
+    return sample_weigh_find(&w, rng_unit(&s->rng) * sample_weigh(&w));
 }
 
 /* How many of kept[n], in descending order, top-p and min-p leave, and their summed weight. `total`
@@ -215,10 +210,8 @@ static uint32_t truncate_top_k(struct sampler *s, const float *logits, double *s
 static uint32_t truncate_nucleus(struct sampler *s, const float *logits, float max, double *sum)
 {
     static const float floors[] = {-7, -14, -28, -INFINITY};
-    double total = 0;
-    for (uint32_t i = 0; i < s->n_vocab && s->params.top_p < 1; i++) {
-        total += logits[i] > -INFINITY ? weight(s, logits[i], max) : 0;
-    }
+    struct sample_weighing w = weighing(s, logits, max);
+    double total = s->params.top_p < 1 ? sample_weigh(&w) : 0;
     uint32_t n = 0;
     for (size_t f = 0; f < ARRAY_LEN(floors); f++) {
         n = sample_above(logits, s->n_vocab, max + floors[f] * s->params.temperature, s->kept);

@@ -49,17 +49,37 @@ static void sort_heap(struct sample_entry *heap, uint32_t n)
 
 float sample_max(const float *logits, uint32_t n)
 {
+    /* Side by side, since each comparison waits for the one before it. */
+    enum { LANES = 16 };
+    float lanes[LANES];
+    for (uint32_t i = 0; i < LANES; i++) {
+        lanes[i] = -INFINITY;
+    }
+    uint32_t at = 0;
+    for (; at + LANES <= n; at += LANES) {
+        for (uint32_t i = 0; i < LANES; i++) {
+            lanes[i] = logits[at + i] > lanes[i] ? logits[at + i] : lanes[i];
+        }
+    }
     float max = -INFINITY;
-    for (uint32_t i = 0; i < n; i++) {
-        max = logits[i] > max ? logits[i] : max;
+    for (; at < n; at++) {
+        max = logits[at] > max ? logits[at] : max;
+    }
+    for (uint32_t i = 0; i < LANES; i++) {
+        max = lanes[i] > max ? lanes[i] : max;
     }
     return max;
 }
 
 int32_t sample_argmax(const float *logits, uint32_t n)
 {
-    struct sample_entry best;
-    return sample_top_k(logits, n, 1, &best) == 1 ? best.token : 0;
+    float max = sample_max(logits, n);
+    for (uint32_t i = 0; i < n && max > -INFINITY; i++) {
+        if (logits[i] == max) {
+            return (int32_t)i;
+        }
+    }
+    return 0;
 }
 
 uint32_t sample_top_k(const float *logits, uint32_t n, uint32_t k, struct sample_entry *out)

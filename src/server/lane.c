@@ -297,25 +297,8 @@ static enum rc lane_forward(struct lane *l, const struct sched_plan *plan,
     return rc;
 }
 
-bool lane_step(struct lane *l, uint32_t n_busy, const _Atomic bool *cancel)
+static void lane_sample_rows(struct lane *l, const struct sched_plan *plan)
 {
-    struct err err = {0};
-    uint64_t ns;
-    lane_guess(l);
-    const struct sched_plan *plan =
-        sched_plan(&l->sched, clock_mono_ns(l->conf.clock), l->conf.budget_ns / MAX(n_busy, 1u));
-    if (plan->n_rows == 0) {
-        return false;
-    }
-    if (lane_forward(l, plan, cancel, &ns, &err) != RC_OK) {
-        lane_fail_all(l, &err);
-        prefix_clear(&l->prefix);
-        return true;
-    }
-    cost_observe(&l->cost, &plan->load, ns);
-    lane_metric_step(&l->metric, clock_wall_s(l->conf.clock), ns, cost_ratio(&l->cost));
-    l->stats.n_steps++;
-    sched_done(&l->sched);
     uint32_t logits = 0;
     for (uint32_t i = 0; i < plan->n_rows; i++) {
         struct sched_row row = plan->rows[i];
@@ -325,6 +308,30 @@ bool lane_step(struct lane *l, uint32_t n_busy, const _Atomic bool *cancel)
             logits += 1 + row.n_draft;
         }
     }
+}
+
+bool lane_step(struct lane *l, uint32_t n_busy, const _Atomic bool *cancel)
+{
+    struct err err = {0};
+    uint64_t ns;
+    uint64_t start_ns = clock_mono_ns(l->conf.clock);
+    lane_guess(l);
+    const struct sched_plan *plan =
+        sched_plan(&l->sched, start_ns, l->conf.budget_ns / MAX(n_busy, 1u));
+    if (plan->n_rows == 0) {
+        return false;
+    }
+    if (lane_forward(l, plan, cancel, &ns, &err) != RC_OK) {
+        lane_fail_all(l, &err);
+        prefix_clear(&l->prefix);
+        return true;
+    }
+    lane_metric_step(&l->metric, clock_wall_s(l->conf.clock), ns, cost_ratio(&l->cost));
+    l->stats.n_steps++;
+    sched_done(&l->sched);
+    lane_sample_rows(l, plan);
+    /* With planning and sampling: that is what a reader waits for. */
+    cost_observe(&l->cost, &plan->load, clock_mono_ns(l->conf.clock) - start_ns);
     return true;
 }
 

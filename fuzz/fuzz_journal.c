@@ -22,6 +22,7 @@ static void read_again(const struct usage_line *line)
     ASSERT(usage_line_read(text, &again));
     ASSERT(again.kind == line->kind && again.row.id.len == line->row.id.len);
     ASSERT(again.row.cost_nano == line->row.cost_nano && str_eq(again.note, line->note));
+    ASSERT(again.row.hedged.len == line->row.hedged.len);
     buf_deinit(&out);
 }
 

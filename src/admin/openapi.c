@@ -109,8 +109,8 @@ static const struct {
                          ",\"limits\":" REF("Limits"))},
     {"Role", OBJECT(OURS ",\"permissions\":" TEXTS)},
     {"Prices", OBJECT("\"input\":" AMOUNT ",\"cached_input\":" AMOUNT ",\"output\":" AMOUNT)},
-    {"Version",
-     OBJECT("\"name\":" TEXT ",\"weight\":" WHOLE ",\"upstreams\":" TEXTS ",\"model\":" TEXT)},
+    {"Version", OBJECT("\"name\":" TEXT ",\"weight\":" WHOLE ",\"upstreams\":" TEXTS
+                       ",\"model\":" TEXT ",\"hedge_ms\":" WHOLE)},
     {"Model", OBJECT(OURS ",\"alias\":" TEXT ",\"versions\":{\"type\":\"array\",\"items\":" REF(
                   "Version") "},\"fallback\":" TEXTS ",\"balance\":" TEXT
                              ",\"price\":" REF("Prices") ",\"limits\":" REF("Limits"))},

@@ -15,7 +15,7 @@ void gw_attempt_reset(struct gw_attempt *a)
 {
     ASSERT(a->call == NULL);
     a->status = 0;
-    a->is_stream = a->saw_done = a->saw_error = a->paused = false;
+    a->began = a->is_stream = a->saw_done = a->saw_error = a->paused = false;
     a->has_counts = false; /* what an earlier attempt told is not what this one uses */
     a->prompt_tokens = a->cached_tokens = a->output_tokens = 0;
     stages_unhold(a->request, &a->reply);

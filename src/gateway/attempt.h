@@ -43,6 +43,7 @@ struct gw_attempt {
     struct api_header headers[GW_UPSTREAM_HEADERS_MAX]; /* passed on with an error */
     uint32_t n_headers;
     bool is_stream, saw_done, saw_error;
+    bool began;  /* the head of a whole reply, or the first event of a stream */
     bool paused; /* the client takes no more */
     struct sse sse;
     struct buf reply;  /* whole replies */

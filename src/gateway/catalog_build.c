@@ -394,6 +394,10 @@ static enum rc cat_build_versions(struct cat *c, struct cat_model *m, struct err
             }
         }
         weights += versions[i].weight;
+        if (versions[i].hedge_ms > 0 && versions[i].hedge_ms < CAT_HEDGE_MS_MIN) {
+            return err_set(err, RC_INVALID, "version %.*s: hedge_ms is 0 or at least %d",
+                           STR(versions[i].name), CAT_HEDGE_MS_MIN);
+        }
         enum rc rc = cat_build_version(c, &versions[i], err);
         if (rc != RC_OK) {
             return rc;

@@ -100,6 +100,9 @@ static const struct conf_row cat_version_rows[] = {
      .max = CAT_TARGETS_MAX,
      .help = "names of the servers that have it; `local` is this machine's own"},
     CONF_TEXT(struct cat_version, model, NULL, 255, "what these servers call the model"),
+    CONF_NUMBER(struct cat_version, hedge_ms, "0", 0, CAT_HEDGE_MS_MAX, "ms",
+                "without a first event or head until a second server is asked too and the first to "
+                "begin answers; at least 10; 0 = never"),
     {0},
 };
 

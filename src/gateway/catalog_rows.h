@@ -16,6 +16,8 @@ enum {
     CAT_FALLBACKS_MAX = 8,
     CAT_NAME_BYTES_MAX = 63,
     CAT_WEIGHT_MAX = 1000,
+    CAT_HEDGE_MS_MIN = 10, /* or 0 */
+    CAT_HEDGE_MS_MAX = 600000,
 };
 
 /* Billionths for a million tokens, or for one image. */
@@ -81,6 +83,7 @@ struct cat_version {
     uint64_t weight;
     struct conf_list upstreams; /* names */
     struct str model;           /* what the servers call it; "" = the model's own name */
+    uint64_t hedge_ms;          /* without a beginning until a second one is asked; 0 = never */
     /* filled when the catalogue is built */
     const struct cat_upstream **targets;
     uint32_t n_targets;

@@ -18,6 +18,7 @@ struct explain_row {
     char project[CAT_NAME_BYTES_MAX + 1];
     char asked[CAT_NAME_BYTES_MAX + 1], model[CAT_NAME_BYTES_MAX + 1];
     char version[CAT_NAME_BYTES_MAX + 1], upstream[CAT_NAME_BYTES_MAX + 1];
+    char hedged[CAT_NAME_BYTES_MAX + 1];
     char refused_by[LIMIT_NAME_BYTES]; /* the limit's subject */
     char message[EXPLAIN_MSG_BYTES];
     enum rc rc;
@@ -153,6 +154,7 @@ static void explain_write_server(struct json_writer *w, const struct explain_row
         [CAT_PREFIX_AFFINITY] = "prefix_affinity",
     };
     json_write_member_cstr(w, "name", row->upstream);
+    json_write_member_cstr(w, "hedged", row->hedged);
     json_write_member_cstr(w, "balance", policies[row->balance]);
     json_write_member_u64(w, "well", row->why.n_well);
     json_write_member_u64(w, "of", row->why.n_servers);
@@ -261,6 +263,7 @@ static void explain_fill_names(struct explain_row *row, struct gw_request *r)
     if (a->upstream != NULL) {
         explain_text(row->upstream, sizeof(row->upstream), a->upstream->name);
     }
+    explain_text(row->hedged, sizeof(row->hedged), gw_hedge_other(r));
     if (r->why.limit.refused != LIMIT_NONE) {
         explain_text(row->refused_by, sizeof(row->refused_by),
                      r->subjects[r->why.limit.subject].name);

@@ -17,6 +17,7 @@ enum {
     GATEWAY_RESUME_MS = 30000,           /* a kept answer goes on when nobody reads it */
     GATEWAY_RESUME_MS_MAX = 600000,      /* as long as a client may ask for */
     GATEWAY_RETRIES_MAX = 1000,          /* saved up; one in five requests may be tried again */
+    GATEWAY_RETRY_COST = 5,              /* requests that earn one retry */
     GATEWAY_SCRATCH_BYTES_MAX = 1 << 30, /* of one body or whole reply, parsed */
 };
 

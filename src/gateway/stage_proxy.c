@@ -3,8 +3,8 @@
  * A failure before anything reached the client is tried again, up to GATEWAY_ATTEMPTS_MAX times; a
  * server that refuses or says that it is not ready has not begun: that costs no attempt, for
  * GATEWAY_WAIT_MS. Later a failure becomes an error event, never a silent end. Whole replies are
- * collected first, so that they too can be tried again. Back-pressure goes both ways: a slow client
- * pauses the call.
+ * collected first, so that they too can be tried again. Two attempts may be under way at a time,
+ * until one of them begins (hedge.c). Back-pressure goes both ways: a slow client pauses the call.
  *
  *   call ends ──> whole and well-formed ──────────────────────────> passed on
  *        │        an error of its own (429, 5xx, our key) ─another server─> [route], once more
@@ -104,7 +104,9 @@ static bool proxy_is_count(struct gw_attempt *a, const struct sse_item *item)
         return false;
     }
     a->has_counts = true;
-    stage_usage_count(r);
+    if (a == r->attempt) {
+        stage_usage_count(r);
+    }
     return true;
 }
 
@@ -152,11 +154,16 @@ static bool proxy_is_usage(struct gw_attempt *a, struct str data)
     return alone && a->hide_usage;
 }
 
+static bool proxy_is_error(struct str data)
+{
+    return str_starts(data, STR_LIT("{\"error\":"));
+}
+
 static void proxy_note_event(struct gw_attempt *a, struct str data)
 {
     struct gw_request *r = a->request;
     a->saw_done = str_is(data, "[DONE]");
-    a->saw_error = str_starts(data, STR_LIT("{\"error\":"));
+    a->saw_error = proxy_is_error(data);
     if (!a->saw_done && !a->saw_error) {
         a->n_events++;
         if (!a->has_counts) {
@@ -217,6 +224,31 @@ static void proxy_send_item(struct gw_attempt *a, const struct sse_item *item)
 
 /* ---- from the model server ---- */
 
+/* What the server has against us or itself, not against the request. */
+struct proxy_trouble {
+    int from, to; /* status */
+    const char *what;
+    bool ours; /* to the client a 401 would say that its own key is wrong: it gets 502 */
+};
+
+static const struct proxy_trouble *proxy_trouble(int status)
+{
+    static const struct proxy_trouble rows[] = {
+        {300, 399, "it is somewhere else", true},
+        {401, 401, "it refuses the gateway's key", true},
+        {403, 403, "it forbids the gateway this", true},
+        {407, 407, "its proxy refuses the gateway", true},
+        {429, 429, "it has too much to do", false},
+        {500, 599, "it has failed", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (status >= rows[i].from && status <= rows[i].to) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
 static void proxy_on_head(void *ctx, const struct http_head *head)
 {
     static const char *const passed[GW_UPSTREAM_HEADERS_MAX] = {"retry-after", "retry-after-ms",
@@ -236,6 +268,9 @@ static void proxy_on_head(void *ctx, const struct http_head *head)
             a->n_headers++;
         }
     }
+    if (!a->is_stream && proxy_trouble(a->status) == NULL) {
+        gw_hedge_begin(a);
+    }
 }
 
 static void proxy_fail(struct gw_request *r, enum rc rc, const char *what)
@@ -244,22 +279,46 @@ static void proxy_fail(struct gw_request *r, enum rc rc, const char *what)
     stages_resume(r, GW_FAIL);
 }
 
+/* What the server sent cannot be taken. */
+static void proxy_refuse(struct gw_attempt *a, enum rc rc, const char *what)
+{
+    if (a->request->rival != NULL) {
+        gw_hedge_lose(a, what);
+    } else {
+        proxy_fail(a->request, rc, what);
+    }
+}
+
+/* Of two servers the first that has an event answers; an error is none while the other may do
+ * better, and the comments of both are dropped. */
+static bool proxy_may_send(struct gw_attempt *a, const struct sse_item *item)
+{
+    bool racing = a->request->rival != NULL;
+    if (item->kind == SSE_EVENT && racing && proxy_is_error(item->data)) {
+        gw_hedge_lose(a, "it has failed");
+    } else if (item->kind == SSE_EVENT && !a->began && !gw_hedge_is_lost(a)) {
+        gw_hedge_begin(a);
+    }
+    return a == a->request->attempt && a->request->rival == NULL;
+}
+
 static void proxy_on_stream(struct gw_attempt *a, struct str bytes)
 {
     struct gw_request *r = a->request;
     struct sse_item item;
     gw_backend_progress(a->backend);
-    while (!r->ended && !a->saw_done && sse_next(&a->sse, &bytes, &item)) {
+    /* A lost call is cancelled, and `bytes` were its own. */
+    while (!r->ended && !a->saw_done && !gw_hedge_is_lost(a) && sse_next(&a->sse, &bytes, &item)) {
         bool empty = item.kind == SSE_EVENT && item.data.len == 0; /* not dispatched, says SSE */
-        if (!empty && !proxy_is_count(a, &item)) {
+        if (!empty && !proxy_is_count(a, &item) && proxy_may_send(a, &item)) {
             proxy_send_item(a, &item);
         }
     }
-    if (!r->ended && sse_failed(&a->sse) != RC_OK) {
-        proxy_fail(r, RC_UPSTREAM, "an event is too large");
+    if (!r->ended && !gw_hedge_is_lost(a) && sse_failed(&a->sse) != RC_OK) {
+        proxy_refuse(a, RC_UPSTREAM, "an event is too large");
         return;
     }
-    if (!http_exchange_is_writable(r->x) && !a->paused) {
+    if (a == r->attempt && !http_exchange_is_writable(r->x) && !a->paused) {
         a->paused = true;
         http_client_pause(a->call);
     }
@@ -276,10 +335,14 @@ static void proxy_on_body(void *ctx, struct str bytes)
         proxy_on_stream(a, bytes);
         return;
     }
-    enum rc rc = stages_hold(r, &a->reply, bytes, &r->err);
+    struct err err = {0};
+    enum rc rc = stages_hold(r, &a->reply, bytes, &err);
     if (rc == RC_TOO_LARGE) {
-        proxy_fail(r, RC_UPSTREAM, "its answer is too large");
+        proxy_refuse(a, RC_UPSTREAM, "its answer is too large");
+    } else if (rc != RC_OK && r->rival != NULL) {
+        gw_hedge_lose(a, "there is no room for its answer");
     } else if (rc != RC_OK) {
+        r->err = err;
         stages_resume(r, GW_FAIL);
     }
 }
@@ -294,11 +357,17 @@ static bool proxy_may_wait(struct gw_request *r)
 
 /* A fifth of all requests may be tried again, and what was saved up: a storm of retries would only
  * finish off servers that fail because they have too much to do. */
-static bool proxy_may_retry(struct gateway *g)
+bool stage_proxy_may_retry(struct gateway *g)
 {
-    bool may = g->retry_budget >= 5;
-    g->retry_budget -= may ? 5 : 0;
+    bool may = g->retry_budget >= GATEWAY_RETRY_COST;
+    g->retry_budget -= may ? GATEWAY_RETRY_COST : 0;
     return may;
+}
+
+static void proxy_log_break(const struct gw_attempt *a, const char *what)
+{
+    log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, a->request->id),
+              log_cstr(LOG_KEY_ERROR, what), log_u64("attempt", a->request->n_attempts));
 }
 
 /* The attempt broke: whether there is another one, which has begun then. */
@@ -306,15 +375,14 @@ static bool proxy_again(struct gw_attempt *a, enum gw_broke how, const char *wha
 {
     struct gw_request *r = a->request;
     explain_try_end(a, what);
-    log_event(LOG_UPSTREAM_FAIL, log_cstr(LOG_KEY_REQUEST_ID, r->id), log_cstr(LOG_KEY_ERROR, what),
-              log_u64("attempt", r->n_attempts));
+    proxy_log_break(a, what);
     bool again = false;
     if (how == GW_NOT_BEGUN) {
         again = proxy_may_wait(r);
         r->n_attempts -= again ? 1 : 0;
     } else if (how == GW_BROKE || (how == GW_ELSEWHERE && stage_route_has_other(r))) {
         again = r->first_event_ns == 0 && r->n_attempts < GATEWAY_ATTEMPTS_MAX &&
-                proxy_may_retry(r->gateway);
+                stage_proxy_may_retry(r->gateway);
         r->away_since_ns = 0;
     }
     if (again) {
@@ -342,31 +410,6 @@ static bool proxy_error_is(const struct json *root, const char *code)
     const struct json *error = json_get_present(root, "error");
     const struct json *value = error != NULL ? json_get_present(error, "code") : NULL;
     return value != NULL && value->type == JSON_STRING && str_is(value->text, code);
-}
-
-/* What the server has against us or itself, not against the request. */
-struct proxy_trouble {
-    int from, to; /* status */
-    const char *what;
-    bool ours; /* to the client a 401 would say that its own key is wrong: it gets 502 */
-};
-
-static const struct proxy_trouble *proxy_trouble(int status)
-{
-    static const struct proxy_trouble rows[] = {
-        {300, 399, "it is somewhere else", true},
-        {401, 401, "it refuses the gateway's key", true},
-        {403, 403, "it forbids the gateway this", true},
-        {407, 407, "its proxy refuses the gateway", true},
-        {429, 429, "it has too much to do", false},
-        {500, 599, "it has failed", false},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        if (status >= rows[i].from && status <= rows[i].to) {
-            return &rows[i];
-        }
-    }
-    return NULL;
 }
 
 /* An error after the head of the stream was sent for its silence: its last event. */
@@ -460,14 +503,33 @@ static enum breaker_end proxy_went(const struct gw_attempt *a,
                                                       : BREAKER_OK;
 }
 
+/* It ended before it began, and the other one is still at it. */
+static void proxy_leave_race(struct gw_attempt *a, const struct http_call_result *result)
+{
+    const struct proxy_trouble *trouble = proxy_trouble(a->status);
+    const char *what = result->rc != RC_OK ? result->what
+                       : trouble != NULL   ? trouble->what
+                                           : "its stream ended too early";
+    proxy_log_break(a, what);
+    gw_hedge_lose(a, what);
+}
+
 static void proxy_on_end(void *ctx, const struct http_call_result *result)
 {
     struct gw_attempt *a = ctx;
     struct gw_request *r = a->request;
     a->call = NULL;
+    if (gw_hedge_is_lost(a)) {
+        stage_route_finish(a, BREAKER_SAYS_NOTHING);
+        gw_attempt_unhold(a);
+        stages_release(r);
+        return;
+    }
     explain_try_end(a, result->rc != RC_OK && !a->saw_done ? result->what : NULL);
     stage_route_finish(a, proxy_went(a, result));
-    if (r->x != NULL && !r->ended) {
+    if (r->x != NULL && !r->ended && r->rival != NULL) {
+        proxy_leave_race(a, result);
+    } else if (r->x != NULL && !r->ended) {
         bool streamed = a->is_stream && (result->rc == RC_OK || a->saw_done);
         if (streamed) {
             proxy_stream_ended(a);
@@ -487,8 +549,7 @@ static void proxy_on_end(void *ctx, const struct http_call_result *result)
 
 /* ---- the stage ---- */
 
-/* A call to the server that [route] has chosen. */
-static enum rc proxy_start(struct gw_attempt *a, struct err *err)
+enum rc stage_proxy_start(struct gw_attempt *a, struct err *err)
 {
     static const struct http_client_events events = {
         .on_head = proxy_on_head,
@@ -527,10 +588,11 @@ static enum rc proxy_start(struct gw_attempt *a, struct err *err)
 
 enum gw_result stage_proxy(struct gw_request *r)
 {
-    if (proxy_start(r->attempt, &r->err) != RC_OK) {
+    if (stage_proxy_start(r->attempt, &r->err) != RC_OK) {
         return GW_FAIL;
     }
     proxy_restart_silence(r);
+    gw_hedge_arm(r);
     return GW_WAIT;
 }
 
@@ -546,7 +608,8 @@ void stage_proxy_writable(void *ctx)
 bool stage_proxy_is_due(const struct gw_attempt *a)
 {
     const struct gw_request *r = a->request;
-    return a->call != NULL && r->first_event_ns != 0 && !a->paused && !a->saw_done && !r->ended;
+    return a->call != NULL && a == r->attempt && r->first_event_ns != 0 && !a->paused &&
+           !a->saw_done && !r->ended;
 }
 
 void stage_proxy_on_away(void *ctx, struct backend *b)
@@ -563,8 +626,9 @@ void stage_proxy_on_away(void *ctx, struct backend *b)
 
 void stage_proxy_abandon(struct gw_request *r)
 {
-    struct gw_attempt *a = r->attempt;
-    if (a->call != NULL) {
-        http_client_cancel(a->call);
+    for (uint32_t i = 0; i < GW_ATTEMPTS_N; i++) {
+        if (r->attempts[i].call != NULL) {
+            http_client_cancel(r->attempts[i].call);
+        }
     }
 }

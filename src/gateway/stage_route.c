@@ -30,8 +30,8 @@ struct route_choice {
 };
 
 struct route_pass {
-    bool other;    /* leaves out the one that broke last */
-    bool suspects; /* takes those from which due tokens do not come too */
+    struct str but; /* leaves out this one; "" = none */
+    bool suspects;  /* takes those from which due tokens do not come too */
 };
 
 /* Servers of a version that are well. */
@@ -44,7 +44,7 @@ static void route_gather(const struct gw_request *r, const struct cat_version *v
         const struct cat_upstream *u = v->targets[i];
         struct backend *b = gw_backends_find(&r->gateway->backends, u->name);
         bool well = b != NULL && b->ready && breaker_look(&b->breaker, now_ms) != BREAKER_OPEN;
-        if (!well || (pass.other && str_is(u->name, r->tried)) ||
+        if (!well || (pass.but.len > 0 && str_eq(u->name, pass.but)) ||
             (!pass.suspects && gw_backend_is_suspect(b))) {
             continue;
         }
@@ -107,16 +107,17 @@ static bool route_begin(struct gw_attempt *a, const struct cat_model *m,
     return true;
 }
 
-/* True when the request has its server. */
-static bool route_try_version(struct gw_request *r, const struct cat_model *m,
-                              const struct cat_version *v, bool other)
+/* True when the attempt has its server. */
+static bool route_try_version(struct gw_attempt *a, const struct cat_model *m,
+                              const struct cat_version *v, struct str but)
 {
+    struct gw_request *r = a->request;
     struct gateway *g = r->gateway;
-    struct gw_attempt *a = r->attempt;
     struct route_choice c;
-    route_gather(r, v, (struct route_pass){.other = other}, &c);
-    if (c.n == 0) {
-        route_gather(r, v, (struct route_pass){.other = other, .suspects = true}, &c);
+    bool only = a == r->attempt; /* else another one is at it already */
+    route_gather(r, v, (struct route_pass){.but = but}, &c);
+    if (c.n == 0 && only) {
+        route_gather(r, v, (struct route_pass){.but = but, .suspects = true}, &c);
     }
     uint64_t id = hash_str(m->name) ^ hash_u64(hash_str(v->name));
     const struct balance_ask ask = {.prefix = r->parsed.prefix ^ hash_str(str_from(r->tenant)),
@@ -129,9 +130,11 @@ static bool route_try_version(struct gw_request *r, const struct cat_model *m,
         if (route_begin(a, m, c.upstreams[i], c.backends[i])) {
             a->model_row = m;
             a->version = v;
-            r->why.n_well = c.n;
-            r->why.n_servers = v->n_targets;
-            r->why.outstanding = outstanding;
+            if (only) {
+                r->why.n_well = c.n;
+                r->why.n_servers = v->n_targets;
+                r->why.outstanding = outstanding;
+            }
             return true;
         }
         route_leave_out(&c, i);
@@ -161,18 +164,19 @@ static const struct cat_version *route_version(struct gw_request *r, const struc
 static bool route_try_model(struct gw_request *r, const struct cat_model *m, bool other)
 {
     const struct cat_version *versions = m->versions.at;
+    const struct str but = other ? str_from(r->tried) : STR_NULL;
     if (m == r->wanted && r->pinned != NULL) {
         r->why.version = EXPLAIN_VERSION_ASKED;
-        return route_try_version(r, m, r->pinned, other);
+        return route_try_version(r->attempt, m, r->pinned, but);
     }
     const struct cat_version *first = route_version(r, m);
     r->why.version = m->versions.n > 1 ? EXPLAIN_VERSION_WEIGHT : EXPLAIN_VERSION_ONLY;
-    if (route_try_version(r, m, first, other)) {
+    if (route_try_version(r->attempt, m, first, but)) {
         return true;
     }
     for (uint32_t i = 0; i < m->versions.n; i++) {
         bool another = &versions[i] != first && versions[i].weight > 0;
-        if (another && route_try_version(r, m, &versions[i], other)) {
+        if (another && route_try_version(r->attempt, m, &versions[i], but)) {
             r->why.version = EXPLAIN_VERSION_OTHER;
             return true;
         }
@@ -205,7 +209,8 @@ static bool route_other_of(const struct gw_request *r, const struct cat_model *m
     for (uint32_t i = 0; i < m->versions.n; i++) {
         bool pinned = m == r->wanted && r->pinned != NULL;
         if (pinned ? &versions[i] == r->pinned : versions[i].weight > 0 || m->versions.n == 1) {
-            route_gather(r, &versions[i], (struct route_pass){.other = true, .suspects = true}, &c);
+            route_gather(r, &versions[i], (struct route_pass){str_from(r->tried), .suspects = true},
+                         &c);
             if (c.n > 0) {
                 return true;
             }
@@ -223,6 +228,13 @@ bool stage_route_has_other(const struct gw_request *r)
         any = stage_parse_allows(r, names[i]) && route_other_of(r, wanted->next[i]);
     }
     return any;
+}
+
+bool stage_route_second(struct gw_attempt *a)
+{
+    const struct gw_attempt *first = a->request->attempt;
+    ASSERT(a != first && first->version != NULL);
+    return route_try_version(a, first->model_row, first->version, first->upstream->name);
 }
 
 /* Whether the own server's answer about models is all the caller's to see. */
@@ -250,7 +262,9 @@ void stage_route_finish(struct gw_attempt *a, enum breaker_end how)
     if (a->backend == NULL) {
         return;
     }
-    str_copy(r->tried, sizeof(r->tried), a->upstream->name);
+    if (!gw_hedge_is_lost(a)) { /* else nothing is wrong with it */
+        str_copy(r->tried, sizeof(r->tried), a->upstream->name);
+    }
     if (!r->gateway->destroyed) {
         list_remove(&a->at_backend);
         gw_backend_finish(a->backend, how);

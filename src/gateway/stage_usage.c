@@ -50,6 +50,7 @@ static struct meta_usage usage_row(const struct gw_request *r)
         .model = r->wanted->name,
         .version = a->version != NULL ? a->version->name : none,
         .upstream = a->upstream != NULL ? a->upstream->name : none,
+        .hedged = gw_hedge_other(r),
         .started_ms = (int64_t)(wall_ms - MIN(ms, wall_ms)),
         .duration_ms = (int64_t)ms,
         .prompt_tokens = a->prompt_tokens,
@@ -89,13 +90,18 @@ static uint32_t usage_tokens(uint64_t bytes)
     return (uint32_t)MIN(n, (uint64_t)INT32_MAX);
 }
 
+static bool usage_is_sent(const struct gw_attempt *a)
+{
+    return a->call != NULL && http_client_is_sent(a->call);
+}
+
 /* Once something of an answer has come, and no counts with it; or the client has gone while a
  * server was at it: else hanging up in time would cost nothing, and no limit count it. */
 static void usage_estimate(struct gw_request *r, enum rc how)
 {
     struct gw_attempt *a = r->attempt;
     bool answered = a->n_events > 0 || (a->status == 200 && a->reply.len > 0);
-    bool left = how == RC_CANCELLED && a->call != NULL && http_client_is_sent(a->call);
+    bool left = how == RC_CANCELLED && (usage_is_sent(a) || usage_is_sent(&r->attempts[1]));
     if (a->has_counts || !(answered || left)) {
         return;
     }
@@ -119,6 +125,22 @@ void stage_usage_count(struct gw_request *r)
     }
 }
 
+void stage_usage_forgo(struct gw_attempt *a)
+{
+    if (!a->has_counts && usage_is_sent(a)) {
+        a->prompt_tokens = usage_tokens(a->request->body.len);
+    }
+    stage_route_settle(a);
+}
+
+static void usage_settle_servers(struct gw_request *r)
+{
+    stage_route_settle(r->attempt);
+    if (r->rival != NULL) {
+        stage_usage_forgo(r->rival);
+    }
+}
+
 void stage_usage_settle(struct gw_request *r, enum rc how)
 {
     struct journal *j = r->gateway->conf.journal;
@@ -128,7 +150,7 @@ void stage_usage_settle(struct gw_request *r, enum rc how)
     r->settled = true;
     usage_estimate(r, how);
     stage_limit_settle(r);
-    stage_route_settle(r->attempt);
+    usage_settle_servers(r);
     if (j == NULL) {
         return;
     }
@@ -160,7 +182,8 @@ void stage_usage(struct gw_request *r, enum rc how)
     const struct http_head *head = http_exchange_head(r->x);
     int status = usage_http_status(r, how);
     stage_usage_settle(r, how);
-    stage_route_settle(r->attempt);
+    usage_settle_servers(r);
+    gw_hedge_over(r);
     metric_add(metric_status(status), 1);
     metric_observe(metric_get(METRIC_HTTP_DURATION), duration_ns);
     usage_count_metrics(r);
@@ -180,5 +203,6 @@ void stage_usage(struct gw_request *r, enum rc how)
         log_u64("limit_ns", r->stage_ns[GW_STAGE_LIMIT]),
         log_u64("route_ns", r->stage_ns[GW_STAGE_ROUTE]), log_u64("attempts", r->n_attempts),
         log_str("upstream", a->upstream != NULL ? a->upstream->name : STR_LIT("")),
-        log_bool("failed", r->failed), log_bool("replayed", r->replayed));
+        log_str("hedged", gw_hedge_other(r)), log_bool("failed", r->failed),
+        log_bool("replayed", r->replayed));
 }

@@ -115,22 +115,26 @@ void stages_release(struct gw_request *r)
 {
     struct gateway *g = r->gateway;
     struct gw_attempt *a = r->attempt;
-    if (a->call == NULL && r->ended) {
+    bool calling = r->attempts[0].call != NULL || r->attempts[1].call != NULL;
+    if (!calling && r->ended) {
         /* All that is left is to be taken by the client: it lies in the connection. Until then it
          * counts, or clients that take nothing could have all of the memory. */
         gw_shared_hold_copy(g->shared, a->reply.len);
         r->queued_bytes += a->reply.len;
         stages_unhold(r, &r->body);
-        gw_attempt_unhold(a);
+        gw_attempt_unhold(&r->attempts[0]);
+        gw_attempt_unhold(&r->attempts[1]);
     }
-    if (r->x != NULL || a->call != NULL || r->parsing) {
+    if (r->x != NULL || calling || r->parsing) {
         return;
     }
     loop_timer_stop(&r->wait_timer);
     loop_timer_stop(&r->ping_timer);
+    loop_timer_stop(&r->hedge_timer);
     stage_route_leave(r);
     ASSERT(r->reader == NULL);
-    gw_attempt_deinit(a);
+    gw_attempt_deinit(&r->attempts[0]);
+    gw_attempt_deinit(&r->attempts[1]);
     stages_unhold(r, &r->body);
     gw_shared_unhold(g->shared, r->queued_bytes);
     ASSERT(r->ticket.n == 0);
@@ -231,11 +235,13 @@ static struct gw_request *stages_new(struct gateway *g, struct http_exchange *x,
     arena_init(&r->arena, STAGES_ARENA_BYTES_MAX);
     buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
     r->attempt = &r->attempts[0];
-    gw_attempt_init(r->attempt, r);
+    gw_attempt_init(&r->attempts[0], r);
+    gw_attempt_init(&r->attempts[1], r);
     r->cat = cat;
     cat_hold(r->cat);
     loop_timer_init(&r->wait_timer, g->loop, stage_route_on_timer, r);
     loop_timer_init(&r->ping_timer, g->loop, stage_proxy_on_silence, r);
+    loop_timer_init(&r->hedge_timer, g->loop, gw_hedge_on_timer, r);
     return r;
 }
 
@@ -289,7 +295,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
         return;
     }
     const struct http_head *head = http_exchange_head(x);
-    g->retry_budget = MIN(g->retry_budget + 1, 5u * GATEWAY_RETRIES_MAX);
+    g->retry_budget = MIN(g->retry_budget + 1, (uint32_t)GATEWAY_RETRY_COST * GATEWAY_RETRIES_MAX);
     r->kind = kind;
     r->model = model;
     stages_make_id(&g->rng, head, r->id);

@@ -48,7 +48,7 @@ enum {
     GW_HEADERS_MAX = 24,
     GW_TIMING_BYTES = 288,            /* of server-timing */
     GW_SUBJECTS_MAX = 4,              /* key, user, project, model */
-    GW_ATTEMPTS_N = 1,                /* at a time */
+    GW_ATTEMPTS_N = 2,                /* at a time: see hedge.c */
     GW_OUTPUT_TOKENS_DEFAULT = 16384, /* set aside for who is limited and names no max_tokens */
 };
 
@@ -141,7 +141,10 @@ struct gw_request {
     /* proxy */
     struct gw_attempt attempts[GW_ATTEMPTS_N];
     struct gw_attempt *attempt; /* of these: the one that answers, or is to */
-    uint32_t n_attempts;        /* so far */
+    struct gw_attempt *rival;   /* asked beside it, while neither has begun; NULL = none */
+    bool hedged, racing;        /* a second server was asked; nobody has begun since */
+    struct loop_timer hedge_timer;
+    uint32_t n_attempts;    /* so far */
     uint64_t away_since_ns; /* the server has not begun since then; 0 = it has, or was not asked */
     bool begun;             /* the client has the head of its stream */
     size_t queued_bytes; /* of a reply that the client's connection has; held until it is taken */
@@ -207,6 +210,9 @@ enum gw_result stage_route(struct gw_request *r);
 enum gw_result stage_route_models(struct gw_request *r);
 /* Whether a server could take the request that is not the one which had it last. */
 bool stage_route_has_other(const struct gw_request *r);
+/* A server for a second attempt beside the request's: another one of the same version that is well,
+ * within its limits. */
+MUST_CHECK bool stage_route_second(struct gw_attempt *a);
 /* The call to the server is over. */
 void stage_route_finish(struct gw_attempt *a, enum breaker_end how);
 /* What it used there is known. */
@@ -229,6 +235,20 @@ MUST_CHECK bool proxy_request_edit(struct gw_attempt *a);
 struct str proxy_request_target(struct gw_attempt *a);
 uint32_t proxy_request_headers(struct gw_attempt *a, struct http_header *out,
                                struct api_header *texts);
+/* hedge.c: a second server is asked when the first one has not begun in time.
+ * The call to the first one has started. */
+void gw_hedge_arm(struct gw_request *r);
+void gw_hedge_on_timer(void *ctx);
+/* It begins to answer: it answers the request, and the other one is cancelled. */
+void gw_hedge_begin(struct gw_attempt *a);
+/* It broke or was too slow, while the other one is at it: that one goes on alone. */
+void gw_hedge_lose(struct gw_attempt *a, const char *what);
+/* Its end is nobody's business any more. */
+bool gw_hedge_is_lost(const struct gw_attempt *a);
+/* Neither has begun, and neither will. */
+void gw_hedge_over(struct gw_request *r);
+/* The server that was asked as well as the one that answers; "" = none. */
+struct str gw_hedge_other(const struct gw_request *r);
 /* Opens the usage record. False with r->err when it cannot be written down, and policy is to refuse
  * then. */
 MUST_CHECK bool stage_usage_begin(struct gw_request *r);
@@ -238,6 +258,8 @@ void stage_usage_count(struct gw_request *r);
  * will be. Limits are settled and the record is closed, once. `how`: RC_CANCELLED when the client
  * has gone. */
 void stage_usage_settle(struct gw_request *r, enum rc how);
+/* A call that nobody is billed for: its server's limits count what it told, else the prompt. */
+void stage_usage_forgo(struct gw_attempt *a);
 /* Once, when the exchange has closed: access line and metrics. */
 void stage_usage(struct gw_request *r, enum rc how);
 
@@ -248,6 +270,10 @@ void stage_parse_body_end(void *ctx, enum rc rc);
 void stage_proxy_writable(void *ctx);
 void stage_proxy_on_silence(void *ctx);
 void stage_proxy_abandon(struct gw_request *r);
+/* Starts the call to the server that an attempt has; when it fails the server is let go. */
+RC stage_proxy_start(struct gw_attempt *a, struct err *err);
+/* Takes one retry from the budget for them. */
+MUST_CHECK bool stage_proxy_may_retry(struct gateway *g);
 /* Whether the server is to send the next part of a stream now. */
 bool stage_proxy_is_due(const struct gw_attempt *a);
 /* The server is away: who has nothing of an answer yet asks another. */

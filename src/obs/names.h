@@ -71,6 +71,8 @@
       "Streams that had begun and ended with an error, by model.")                                 \
     X(UPSTREAM_RETRIES, "bud_upstream_retries_total", COUNTER, "", NONE,                           \
       "Requests sent to a model server once more after an attempt broke.")                         \
+    X(HEDGES, "bud_hedges_total", COUNTER, "won", NONE,                                            \
+      "Requests sent to a second server too, by who began first: first, second or none.")          \
     X(UPSTREAM_SUSPECTS, "bud_upstream_suspects_total", COUNTER, "", NONE,                         \
       "Times a server was passed over because a due token did not come.")                          \
     X(FALLBACKS, "bud_fallbacks_total", COUNTER, "", NONE,                                         \

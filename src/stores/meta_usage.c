@@ -294,6 +294,7 @@ void meta_usage_write(struct json_writer *w, const struct meta_usage *u)
     json_write_member_str(w, "model", u->model);
     json_write_member_str(w, "version", u->version);
     json_write_member_str(w, "upstream", u->upstream);
+    json_write_member_str(w, "hedged", u->hedged);
     json_write_member_str(w, "status", u->status);
     json_write_member_i64(w, "http_status", u->http_status);
     json_write_member_i64(w, "started_ms", u->started_ms);

@@ -31,6 +31,7 @@ struct meta_usage {
     struct str request_id; /* x-request-id; clients may choose it, so that several may share one */
     struct str route;      /* "chat", "completions", "embeddings", "rerank", "images" */
     struct str key, user, project, model, version, upstream; /* "" = none */
+    struct str hedged; /* asked as well as `upstream`, which was the first to begin; "" = none */
     struct str status; /* "ok", "failed", "cancelled", "interrupted" */
     int64_t http_status, started_ms, duration_ms;
     int64_t prompt_tokens, cached_tokens, output_tokens, images, cost_nano;

@@ -4,8 +4,8 @@
 #include "base/assert.h"
 #include "base/hash.h"
 
-/* The longest line: checksum and kind, ten texts, nine numbers of 19 digits, LF. */
-_Static_assert(USAGE_SUM_BYTES + 2 + 10 * (USAGE_TEXT_BYTES_MAX + 1) + 9 * 20 + 1 <=
+/* The longest line: checksum and kind, eleven texts, nine numbers of 19 digits, LF. */
+_Static_assert(USAGE_SUM_BYTES + 2 + 11 * (USAGE_TEXT_BYTES_MAX + 1) + 9 * 20 + 1 <=
                    USAGE_LINE_BYTES_MAX,
                "a line fits into what is set aside for it");
 
@@ -61,7 +61,7 @@ static char *line_done(char *at, const struct meta_usage *u)
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         at = line_number(at, numbers[i]);
     }
-    return at;
+    return u->hedged.len > 0 ? line_text(at, u->hedged) : at;
 }
 
 static void line_note(struct buf *out, const struct usage_line *l)
@@ -166,6 +166,10 @@ static void read_done(struct line_fields *f, struct meta_usage *u)
         *numbers[i] = field_number(f);
     }
     u->estimated = field_number(f) != 0;
+    if (f->ok && f->rest.ptr != NULL) {
+        field_text(f, &u->hedged);
+        f->ok = f->ok && u->hedged.len > 0;
+    }
 }
 
 static void read_note(struct line_fields *f, struct usage_line *l)

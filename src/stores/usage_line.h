@@ -3,7 +3,8 @@
  *   checksum(16 hex) TAB kind TAB field TAB … LF      one line; fields by kind:
  *   o  slot, id, request_id, route, key, user, project, model, started_ms, price x 4
  *   d  id, request_id, route, key, user, project, model, version, upstream, status,
- *      http_status, started_ms, duration_ms, prompt, cached, output, images, cost, estimated
+ *      http_status, started_ms, duration_ms, prompt, cached, output, images, cost, estimated,
+ *      hedged (where a second server was asked)
  *   x  id, request_id, at_ms, a JSON object without line ends and tabs
  *
  * A request's `o` is written when its tokens are set aside, its `d` when it is settled; `x` says
@@ -17,7 +18,7 @@
 enum {
     USAGE_SUM_BYTES = 16,                                 /* of the checksum */
     USAGE_ID_BYTES = 40,                                  /* of a record's id, with its NUL */
-    USAGE_LINE_BYTES_MAX = 960,                           /* of `o` and `d`; longer texts are cut */
+    USAGE_LINE_BYTES_MAX = 1024,                          /* of `o` and `d`; longer texts are cut */
     USAGE_TEXT_BYTES_MAX = 71,                            /* of one text in them */
     USAGE_NOTE_BYTES_MAX = META_DECISION_BYTES_MAX + 256, /* of `x` */
 };

@@ -16,19 +16,19 @@ upstreams:
 models:
   - name: story
     balance: round_robin
-    versions: [{name: v1, upstreams: [%s], model: %s}]
+    versions: [{name: v1, upstreams: [%s], model: %s, hedge_ms: %d}]
 """
 
 
 class Front:
     """A gateway before `backs`; its key is the first one's."""
 
-    def __init__(self, folder, backs, conf=""):
+    def __init__(self, folder, backs, conf="", hedge_ms=0):
         self.boot = folder / "key"
         self.boot.write_text(backs[0].key + "\n")
         lines = [f'  - {{name: u{i}, url: "{b.url}", key_env: KEY{i}, kind: bud}}' for i, b in enumerate(backs)]
         catalogue = folder / "catalogue.yaml"
-        catalogue.write_text(CATALOGUE % ("\n".join(lines), ", ".join(f"u{i}" for i in range(len(backs))), MODEL))
+        catalogue.write_text(CATALOGUE % ("\n".join(lines), ", ".join(f"u{i}" for i in range(len(backs))), MODEL, hedge_ms))
         settings = folder / "bud.yaml"
         settings.write_text(f"catalogue: {catalogue}\n{conf}")
         env = {f"KEY{i}": b.key for i, b in enumerate(backs)}
@@ -40,7 +40,7 @@ class Front:
 
     def metric(self, name):
         page = self.serve.request("GET", "/metrics", admin=True).body.decode()
-        found = re.search(rf"^{name} (\d+)$", page, re.M)
+        found = re.search(rf"^{re.escape(name)} (\d+)$", page, re.M)
         return int(found.group(1)) if found else 0
 
     def __enter__(self):
@@ -149,6 +149,23 @@ def test_kill_9_while_the_only_server_restarts(tmp_path):
                 first.stop()
         assert [t.failed for t in loads.all] == [[]] * 6
         assert front.metric("bud_upstream_retries_total") > 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_slow_server_has_another_one_asked(tmp_path, backs, stream):
+    """One is stopped and takes requests all the same; whoever is sent there has the other's answer, long before
+    health checks or deadlines would say anything."""
+    with Front(tmp_path, backs, hedge_ms=50) as front:
+        client = front.client()
+        os.kill(backs[0].pid, signal.SIGSTOP)
+        for _ in range(6):
+            answer = client.completions.create(model="story", prompt="Once", max_tokens=4, stream=stream,
+                                               extra_body={"ignore_eos": True})
+            text = "".join(e.choices[0].text for e in answer if e.choices) if stream else answer.choices[0].text
+            assert text
+        assert front.metric('bud_hedges_total{won="second"}') >= 1
+        assert front.metric('bud_hedges_total{won="none"}') == 0
+        os.kill(backs[0].pid, signal.SIGCONT)
 
 
 class Reader(threading.Thread):

@@ -61,6 +61,11 @@ static void lines_are_read_back(void **state)
     assert_int_equal(l.row.cost_nano, INT64_MAX);
     assert_int_equal(l.row.images, 2);
     assert_true(l.row.estimated && str_eq(l.row.status, done.row.status));
+    assert_int_equal(l.row.hedged.len, 0);
+    done.row.hedged = STR_LIT("two");
+    written(&out, &done);
+    assert_true(usage_line_read(str_make(out.ptr, out.len - 1), &l));
+    assert_true(l.row.estimated && str_is(l.row.hedged, "two"));
     written(&out, &note);
     assert_true(usage_line_read(str_make(out.ptr, out.len - 1), &l));
     assert_int_equal(l.kind, USAGE_NOTE);
@@ -79,7 +84,7 @@ static void the_longest_line_fits_its_room(void **state)
     const struct str s = {text, sizeof(text)};
     buf_init(&out, 64 << 10);
     l.row.id = l.row.request_id = l.row.route = l.row.key = l.row.user = l.row.project = s;
-    l.row.model = l.row.version = l.row.upstream = l.row.status = s;
+    l.row.model = l.row.version = l.row.upstream = l.row.status = l.row.hedged = s;
     l.row.http_status = l.row.started_ms = l.row.duration_ms = l.row.images = INT64_MAX;
     l.row.prompt_tokens = l.row.cached_tokens = l.row.output_tokens = INT64_MAX;
     written(&out, &l);

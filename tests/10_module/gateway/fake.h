@@ -1,6 +1,7 @@
 /* fake.h: a model server that misbehaves on purpose, on raw sockets, a thread for each connection.
  *
- * What it does with a request stands in the request's "user" field, as the name of a script. */
+ * What it does with a request stands in the request's "user" field, as the name of a script, unless
+ * it has a script of its own. */
 #ifndef TESTS_GATEWAY_FAKE_H
 #define TESTS_GATEWAY_FAKE_H
 
@@ -23,9 +24,12 @@ struct fake {
     int listen_fd;
     struct thread thread;
     atomic_bool stopping;
-    atomic_int n_requests; /* since the last script_reset */
-    atomic_bool saw_end;   /* the gateway closed a connection that was being answered */
-    atomic_bool told;      /* what "told" waits for */
+    _Atomic(const char *)
+        script;                 /* for whatever is asked with a body; NULL = as the request says */
+    atomic_int n_requests;      /* since the last script_reset */
+    atomic_int n_posts, n_done; /* requests with a body; those of them whose script is over */
+    atomic_bool saw_end;        /* the gateway closed a connection that was being answered */
+    atomic_bool told;           /* what "told" waits for */
     atomic_size_t n_sent;
     pthread_mutex_t lock;
     struct buf last; /* the last request, whole */
@@ -294,13 +298,11 @@ static bool script_slow_cut_once(struct peer *p)
     return script_stream(p);
 }
 
-/* Says one event and then nothing until the gateway goes. */
-static bool script_hold(struct peer *p)
+/* Reads until the gateway goes. */
+static bool be_left(struct peer *p)
 {
     struct buf in;
     buf_init(&in, 1 << 20);
-    say_stream_head(p);
-    say_chunk(p, "data: {\"a\":1}\n\n");
     if (raw_to_end(p->fd, &in)) {
         atomic_store(&p->fake->saw_end, true);
     }
@@ -308,21 +310,67 @@ static bool script_hold(struct peer *p)
     return false;
 }
 
-static bool script_told(struct peer *p)
+/* Says one event and then nothing until the gateway goes. */
+static bool script_hold(struct peer *p)
+{
+    say_stream_head(p);
+    say_chunk(p, "data: {\"a\":1}\n\n");
+    return be_left(p);
+}
+
+static bool script_mute(struct peer *p)
+{
+    return be_left(p);
+}
+
+/* A stream with nothing in it; the gateway may have gone before that is said. */
+static bool script_mute_stream(struct peer *p)
+{
+    if (say_stream_head(p)) {
+        say_chunk(p, ": hm\n\n: n=900+0\n\n");
+    }
+    return be_left(p);
+}
+
+/* All at once, so that the gateway has the rest in hand when it reads the error. */
+static bool script_error_first(struct peer *p)
+{
+    return say_stream_head(p) &&
+           say_chunk(p, "data: {\"error\":{\"message\":\"own\",\"code\":\"overloaded\"}}\n\n"
+                        "data: {\"a\":9}\n\n: n=3+9\n\ndata: [DONE]\n\n") &&
+           say(p, "0\r\n\r\n");
+}
+
+static void be_told(struct peer *p)
 {
     while (!atomic_load(&p->fake->told) && !atomic_load(&p->fake->stopping)) {
         usleep(1000);
     }
+}
+
+static bool script_told(struct peer *p)
+{
+    be_told(p);
     return script_ok(p);
+}
+
+static bool script_told_stream(struct peer *p)
+{
+    be_told(p);
+    return script_stream(p);
+}
+
+static bool script_told_half_head(struct peer *p)
+{
+    be_told(p);
+    return script_half_head(p);
 }
 
 /* One event; the rest when told. */
 static bool script_told_midway(struct peer *p)
 {
     bool ok = say_stream_head(p) && say_chunk(p, "data: {\"a\":1}\n\n: n=3+1\n\n");
-    while (!atomic_load(&p->fake->told) && !atomic_load(&p->fake->stopping)) {
-        usleep(1000);
-    }
+    be_told(p);
     return ok && say_chunk(p, "data: {\"a\":2}\n\n: n=3+2\n\n") &&
            say_chunk(p, "data: {\"a\":3}\n\n: n=3+3\n\ndata: [DONE]\n\n") && say(p, "0\r\n\r\n");
 }
@@ -390,7 +438,12 @@ static const struct {
     {"slow-400", script_slow_400},
     {"slow-cut-once", script_slow_cut_once},
     {"hold", script_hold},
+    {"mute", script_mute},
+    {"mute-stream", script_mute_stream},
+    {"error-first", script_error_first},
     {"told", script_told},
+    {"told-stream", script_told_stream},
+    {"told-half-head", script_told_half_head},
     {"told-midway", script_told_midway},
     {"pour", script_pour},
     {"large", script_large},
@@ -419,6 +472,8 @@ static bool fake_answer(struct peer *p, struct str request)
     size_t at = str_find(request, STR_LIT("\"user\":\""));
     struct str rest = str_slice(request, at + 8, request.len);
     struct str name = str_slice(rest, 0, str_find(rest, STR_LIT("\"")));
+    const char *own = atomic_load(&p->fake->script);
+    name = own != NULL && name.len > 0 ? str_from(own) : name;
     for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
         if (str_is(name, scripts[i].name)) {
             return scripts[i].run(p);
@@ -439,7 +494,10 @@ static void *fake_peer(void *arg)
         buf_add_str(&p->fake->last, buf_str(&in));
         pthread_mutex_unlock(&p->fake->lock);
         p->attempt = 1 + atomic_fetch_add(&p->fake->n_requests, 1);
+        bool post = str_starts(buf_str(&in), STR_LIT("POST "));
+        atomic_fetch_add(&p->fake->n_posts, post ? 1 : 0);
         more = fake_answer(p, buf_str(&in));
+        atomic_fetch_add(&p->fake->n_done, post ? 1 : 0);
         buf_reset(&in);
     }
     buf_deinit(&in);
@@ -462,6 +520,29 @@ static void fake_run(void *arg)
         assert_true(f->n_peers < PEERS_MAX);
         assert_int_equal(pthread_create(&f->peers[f->n_peers++], NULL, fake_peer, p), 0);
     }
+}
+
+static inline void fake_open(struct fake *f)
+{
+    memset(f, 0, sizeof(*f));
+    pthread_mutex_init(&f->lock, NULL);
+    buf_init(&f->last, 64 << 20);
+    f->listen_fd = raw_listen(&f->addr);
+    assert_int_equal(listen(f->listen_fd, 256), 0);
+    assert_int_equal(thread_start(&f->thread, "fake", -1, fake_run, f), RC_OK);
+}
+
+/* Whoever is connected has gone. */
+static inline void fake_close(struct fake *f)
+{
+    atomic_store(&f->stopping, true);
+    thread_join(&f->thread);
+    for (uint32_t i = 0; i < f->n_peers; i++) {
+        pthread_join(f->peers[i], NULL);
+    }
+    close(f->listen_fd);
+    buf_deinit(&f->last);
+    pthread_mutex_destroy(&f->lock);
 }
 
 #endif

@@ -88,11 +88,7 @@ static inline void rig_open_keys(struct rig *r)
 static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
 {
     struct err err = {0};
-    pthread_mutex_init(&r->fake.lock, NULL);
-    buf_init(&r->fake.last, 64 << 20);
-    r->fake.listen_fd = raw_listen(&r->fake.addr);
-    assert_int_equal(listen(r->fake.listen_fd, 256), 0);
-    assert_int_equal(thread_start(&r->fake.thread, "fake", -1, fake_run, &r->fake), RC_OK);
+    fake_open(&r->fake);
     r->model = STR_LIT("m");
     conf.ping_ms = conf.ping_ms != 0 ? conf.ping_ms : PING_MS;
     assert_int_equal(addr_parse(&conf.listen, STR_LIT("127.0.0.1:0"), NULL), RC_OK);
@@ -127,14 +123,7 @@ static inline void rig_close(struct rig *r)
     jwt_verifier_destroy(r->jwt);
     catalog_destroy(r->catalog);
     loop_destroy(r->loop);
-    atomic_store(&r->fake.stopping, true);
-    thread_join(&r->fake.thread);
-    for (uint32_t i = 0; i < r->fake.n_peers; i++) {
-        pthread_join(r->fake.peers[i], NULL);
-    }
-    close(r->fake.listen_fd);
-    buf_deinit(&r->fake.last);
-    pthread_mutex_destroy(&r->fake.lock);
+    fake_close(&r->fake);
 }
 
 static inline int rig_send(struct rig *r, const char *script, bool stream)

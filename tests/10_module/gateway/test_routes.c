@@ -9,28 +9,6 @@
 
 static struct fake second;
 
-static void second_open(void)
-{
-    memset(&second, 0, sizeof(second));
-    pthread_mutex_init(&second.lock, NULL);
-    buf_init(&second.last, 64 << 20);
-    second.listen_fd = raw_listen(&second.addr);
-    assert_int_equal(listen(second.listen_fd, 256), 0);
-    assert_int_equal(thread_start(&second.thread, "second", -1, fake_run, &second), RC_OK);
-}
-
-static void second_close(void)
-{
-    atomic_store(&second.stopping, true);
-    thread_join(&second.thread);
-    for (uint32_t i = 0; i < second.n_peers; i++) {
-        pthread_join(second.peers[i], NULL);
-    }
-    close(second.listen_fd);
-    buf_deinit(&second.last);
-    pthread_mutex_destroy(&second.lock);
-}
-
 static char bodies[8][1024];
 static struct meta_object objects[8];
 
@@ -174,7 +152,7 @@ static void versions_share_by_weight_and_can_be_named(void **state)
 {
     (void)state;
     struct rig r = {0};
-    second_open();
+    fake_open(&second);
     object_second(&r, "bud", "");
     object(&r, "model", "w",
            "{\"name\":\"w\",\"versions\":[{\"name\":\"old\",\"weight\":3,\"upstreams\":[\"local\"],"
@@ -193,7 +171,7 @@ static void versions_share_by_weight_and_can_be_named(void **state)
     pthread_mutex_unlock(&r.fake.lock);
     want(&r, "w@none", "ok", 404);
     rig_close(&r);
-    second_close();
+    fake_close(&second);
 }
 
 static void a_foreign_server_gets_its_key_and_gives_its_usage(void **state)
@@ -201,7 +179,7 @@ static void a_foreign_server_gets_its_key_and_gives_its_usage(void **state)
     (void)state;
     struct rig r = {.limits = "{\"money_per_month\":0.00085}"};
     struct answer a;
-    second_open();
+    fake_open(&second);
     object_second(&r, "openai", ",\"price\":{\"input\":10,\"output\":20}");
     object(&r, "model", "far",
            "{\"name\":\"far\",\"versions\":[{\"name\":\"1\",\"upstreams\":[\"two\"],"
@@ -223,14 +201,14 @@ static void a_foreign_server_gets_its_key_and_gives_its_usage(void **state)
     want(&r, "far", "usage-stream",
          429); /* 31 in and 5 out cost 0.00041 of it: 51 bytes may cost more */
     rig_close(&r);
-    second_close();
+    fake_close(&second);
 }
 
 static void a_dead_server_is_passed_over(void **state)
 {
     (void)state;
     struct rig r = {0};
-    second_open();
+    fake_open(&second);
     object_second(&r, "bud", "");
     object(&r, "model", "w",
            "{\"name\":\"w\",\"balance\":\"round_robin\",\"versions\":[{\"name\":\"1\","
@@ -253,7 +231,7 @@ static void a_dead_server_is_passed_over(void **state)
     }
     assert_true(raw_now_ms() - start < 8000); /* none waited for its turn in line */
     rig_close(&r);
-    second_close();
+    fake_close(&second);
 }
 
 /* What others are asked for between does not take its turns. */
@@ -261,7 +239,7 @@ static void each_model_takes_turns_of_its_own(void **state)
 {
     (void)state;
     struct rig r = {0};
-    second_open();
+    fake_open(&second);
     object_second(&r, "bud", "");
     object(&r, "model", "w",
            "{\"name\":\"w\",\"balance\":\"round_robin\",\"versions\":[{\"name\":\"1\","
@@ -273,7 +251,7 @@ static void each_model_takes_turns_of_its_own(void **state)
     }
     assert_in_range(atomic_load(&second.n_requests), 5, 7); /* health checks count, too */
     rig_close(&r);
-    second_close();
+    fake_close(&second);
 }
 
 /* It is the caller's to have, and its own limits hold. */
@@ -309,7 +287,7 @@ static void a_server_that_says_no_is_passed_over(void **state)
     static const char *const refusals[] = {"500", "401", "302", "overloaded", "html"};
     struct rig r = {0};
     struct answer a;
-    second_open();
+    fake_open(&second);
     object_second(&r, "openai", "");
     object(&r, "model", "f",
            "{\"name\":\"f\",\"fallback\":[\"g\"],\"versions\":[{\"name\":\"1\","
@@ -332,7 +310,7 @@ static void a_server_that_says_no_is_passed_over(void **state)
     want(&r, "f", "429-once", 200);
     assert_int_equal(atomic_load(&r.fake.n_requests), 1);
     rig_close(&r);
-    second_close();
+    fake_close(&second);
 }
 
 /* One event and then nothing: within two seconds the others are asked instead, while it lasts. */
@@ -341,7 +319,7 @@ static void a_server_that_stops_in_a_stream_is_passed_over(void **state)
     (void)state;
     struct rig r = {0};
     struct buf in;
-    second_open();
+    fake_open(&second);
     object_second(&r, "bud", "");
     object(&r, "model", "w",
            "{\"name\":\"w\",\"balance\":\"round_robin\",\"versions\":[{\"name\":\"1\","
@@ -371,7 +349,7 @@ static void a_server_that_stops_in_a_stream_is_passed_over(void **state)
     assert_true(atomic_load(&second.n_requests) > seen + 1); /* which made it well again */
     buf_deinit(&in);
     rig_close(&r);
-    second_close();
+    fake_close(&second);
 }
 
 /* ---- roles ---- */
@@ -519,7 +497,7 @@ static void a_changed_upstream_is_made_anew(void **state)
     char path[] = "/tmp/bud-test-XXXXXX";
     close(mkstemp(path));
     struct rig r = {.store = path};
-    second_open();
+    fake_open(&second);
     object_second(&r, "bud", "");
     rig_open_more(&r, (struct gateway_conf){0});
     wait_for(&second.n_requests, 1);
@@ -529,7 +507,7 @@ static void a_changed_upstream_is_made_anew(void **state)
     assert_non_null(strstr(second.last.ptr, "GET /elsewhere "));
     pthread_mutex_unlock(&second.lock);
     rig_close(&r);
-    second_close();
+    fake_close(&second);
     store_remove(path);
 }
 
@@ -547,6 +525,10 @@ static void a_catalogue_that_is_wrong_says_where(void **state)
          "no upstream 'q'"},
         {"model", "{\"name\":\"a\",\"alias\":\"m\",\"limits\":{\"request_per_minute\":1}}",
          "did you mean requests_per_minute"},
+        {"model",
+         "{\"name\":\"a\",\"versions\":[{\"name\":\"1\",\"upstreams\":[\"local\"],"
+         "\"hedge_ms\":9}]}",
+         "at least 10"},
         {"upstream", "{\"name\":\"a\",\"url\":\"https://x\",\"tls_pins\":[\"x\"]}", "sha256//"},
         {"upstream", "{\"name\":\"a\",\"url\":\"https://x\",\"tls_cert\":\"x\"}", "together"},
         {"upstream", "{\"name\":\"a\",\"url\":\"http://x\",\"tls_ca\":\"x\"}", "https://"},

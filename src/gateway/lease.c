@@ -359,15 +359,16 @@ static void lease_pump(struct lease_keeper *k)
     }
 }
 
-/* Whoever has used something of this day or month is told of too, though nothing of it is leased.
- */
+/* Whoever has used something of this day or month is told of too, though nothing of it is leased,
+ * and so is who was heard of. */
 static void lease_tell_all(struct limiter *l)
 {
     uint32_t at = 0;
     void *value = NULL;
     while (map_next(&l->buckets, &at, NULL, &value)) {
         struct limit_bucket *b = value;
-        bool used = b->day_used > 0 || b->month_used > 0;
+        bool used = b->day_used > 0 || b->month_used > 0 ||
+                    (b->leases != NULL && b->leases->heard.epoch != 0);
         if (used && !str_starts(str_from(b->name), STR_LIT("upstream:")) && limit_lease_open(b) &&
             !list_is_linked(&b->leases->live)) {
             list_push_back(&l->live, &b->leases->live);
@@ -410,7 +411,7 @@ static void lease_take_answer(struct lease_keeper *k, const struct redis_reply *
         lease_start_anew(k);
     }
     for (uint32_t i = 0; i < k->n_batch; i++) {
-        lease_unpack(k->batch[i], reply, i);
+        lease_unpack(k->batch[i], reply, i, now);
     }
     LIST_EACH(&k->asked, n)
     {

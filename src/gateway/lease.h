@@ -20,10 +20,11 @@
  * used and not told (at most LEASE_TELL_MS, and its requests under way) is not counted.
  * Redis away (no answer within its command time): what is idle here is used for half of
  * LEASE_TTL_MS at most, then by policy: refused (503), or each gateway counts alone, with 1/n of
- * each limit. Redis emptied: what this process knows of its store's day and month is told again,
- * once per store; minutes begin from what each gateway has itself used. Nothing is
- * leased for the first 15 % of LEASE_TTL_MS, so that all have told: requests wait so long. Limits
- * of upstreams, and of a model that is another one's fallback, are looked at by each gateway alone.
+ * each limit. Redis emptied: each gateway tells what Redis had said last that all have used, so
+ * that it knows again what it knew; only what dead gateways had told since any other asked is lost.
+ * Nothing is leased for the first 15 % of LEASE_TTL_MS, so that all have told: requests wait so
+ * long. Limits of upstreams, and of a model that is another one's fallback, are looked at by each
+ * gateway alone.
  * Amounts above 2^53 are rounded by a part in 2^53.
  *
  * Threads: lease_wait_ functions on the door's loop, everything else on the keeper's. */

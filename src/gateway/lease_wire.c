@@ -9,6 +9,14 @@
  *   day du  mon mu      used of that day and month
  *   g:GATEWAY           packed: seq, at, then leased and idle of each unit
  *   s:STORE             what this usage table knew was counted in
+ *   ep                  epoch: when this count began
+ *   sd gd  sm gm        of du and mu: what usage tables knew, what was heard before the epoch
+ *   gr gt               of rl and tl: what was heard before the epoch, drained like these
+ *
+ * Every answer says what all have used, and of which epoch that is. A hash that was lost begins a
+ * new epoch: whoever heard of an earlier one says what it heard last. The most that was heard is
+ * what all had told before the loss; of what usage tables know it is a part or the whole, so the
+ * larger of the two counts.
  *
  * With Redis's clock set back nothing begins anew: a day or month that has begun stays (as in
  * limit.c's bucket_turn), and what is noted of a later time counts as noted now.
@@ -68,7 +76,7 @@ const char lease_script[] =
     "end\n"
     "local young = ms - since < ttl * 0.15\n"
     "local out = {known, young and 1 or 0}\n"
-    "local format = string.rep('l', 35)\n"
+    "local format = string.rep('l', 40)\n"
     "for k = 2, #KEYS do\n"
     "  local a = {struct.unpack(format, ARGV[k + 3])}\n"
     "  local h, mine, held, idle = {}, nil, {0, 0, 0, 0, 0}, {0, 0, 0, 0, 0}\n"
@@ -96,20 +104,37 @@ const char lease_script[] =
     "  local level, zero = {h.rl or 0, h.tl or 0}, {h.rz or 0, h.tz or 0}\n"
     "  local same = h.day == day or h.day == day + 1\n"
     "  local today, thismonth = same and h.day or day, same and h.mon or month\n"
-    "  local used = {h.day and today <= h.day and h.du or 0,\n"
-    "    h.mon and thismonth <= h.mon and h.mu or 0}\n"
-    "  if not h[store] then\n"
-    "    level[1], level[2] = level[1] + a[32], level[2] + a[33]\n"
-    "    used[1], used[2] = used[1] + a[34], used[2] + a[35]\n"
-    "    redis.call('HSET', KEYS[k], store, 1)\n"
+    "  local used, table, heard = {0, 0}, {0, 0}, {0, 0}\n"
+    "  if h.day and today <= h.day then\n"
+    "    used[1], table[1], heard[1] = h.du or 0, h.sd or 0, h.gd or 0\n"
     "  end\n"
+    "  if h.mon and thismonth <= h.mon then\n"
+    "    used[2], table[2], heard[2] = h.mu or 0, h.sm or 0, h.gm or 0\n"
+    "  end\n"
+    "  local epoch = h.ep or us\n"
+    "  local lost = a[34] ~= 0 and a[34] ~= epoch\n"
+    "  local now = {today, thismonth}\n"
+    "  for d = 1, 2 do\n"
+    "    local was = math.max(table[d], heard[d])\n"
+    "    if lost and a[38 + d] >= now[d] then heard[d] = math.max(heard[d], a[36 + d])\n"
+    "    elseif not lost and not h[store] then table[d] = table[d] + a[31 + d] end\n"
+    "    used[d] = used[d] + math.max(table[d], heard[d]) - was\n"
+    "  end\n"
+    "  if not h[store] then redis.call('HSET', KEYS[k], store, 1) end\n"
+    "  local before = {h.gr or 0, h.gt or 0}\n"
     "  local new = not mine or mine[1] ~= a[1]\n"
     "  for u = 1, 2 do\n"
     "    local b = 2 + (u - 1) * 6\n"
     "    local was = u == 1 and h.rn or h.tn\n"
-    "    if was and was ~= a[b] then level[u] = math.min(level[u], a[b]) end\n"
+    "    if was and was ~= a[b] then\n"
+    "      level[u], before[u] = math.min(level[u], a[b]), math.min(before[u], a[b])\n"
+    "    end\n"
     "    level[u] = a[b] > 0 and level[u] - a[b] * past / 60000000 or 0\n"
+    "    before[u] = a[b] > 0 and math.max(0, before[u] - a[b] * past / 60000000) or 0\n"
     "    if level[u] <= 0 then level[u], zero[u] = 0, us end\n"
+    "    if lost and a[b] > 0 and a[34 + u] > before[u] then\n"
+    "      level[u], before[u] = level[u] + a[34 + u] - before[u], a[34 + u]\n"
+    "    end\n"
     "    if new then\n"
     "      local back, since = a[b + 2], mine and mine[2] or 0\n"
     "      if zero[u] >= since then\n"
@@ -138,16 +163,21 @@ const char lease_script[] =
     "    record[2 * u + 1], record[2 * u + 2] = a[b + 3] + grant, grant\n"
     "    out[#out + 1], out[#out + 2], out[#out + 3] = grant, free, idle[u]\n"
     "  end\n"
+    "  for _, v in ipairs({epoch, math.ceil(level[1]), math.ceil(level[2]), math.ceil(used[1]),\n"
+    "      math.ceil(used[2]), today, thismonth}) do\n"
+    "    out[#out + 1] = math.min(v, 4611686018427387904)\n"
+    "  end\n"
     "  local function n(v) return string.format('%.17g', v) end\n"
     "  redis.call('HSET', KEYS[k], 'rl', n(level[1]), 'rz', n(zero[1]), 'tl', n(level[2]),\n"
     "    'tz', n(zero[2]), 'at', n(us), 'day', today, 'du', n(used[1]),\n"
-    "    'mon', thismonth, 'mu', n(used[2]), 'rn', n(a[2]), 'tn', n(a[8]), 'g:' .. id, "
-    "cmsgpack.pack(record))\n"
+    "    'mon', thismonth, 'mu', n(used[2]), 'rn', n(a[2]), 'tn', n(a[8]), 'ep', n(epoch),\n"
+    "    'sd', n(table[1]), 'gd', n(heard[1]), 'sm', n(table[2]), 'gm', n(heard[2]),\n"
+    "    'gr', n(before[1]), 'gt', n(before[2]), 'g:' .. id, cmsgpack.pack(record))\n"
     "  redis.call('EXPIRE', KEYS[k], 3456000)\n"
     "end\n"
     "return out\n";
 
-_Static_assert(LEASE_NUMBERS == 35 && sizeof(long) == sizeof(int64_t), "the script's format");
+_Static_assert(LEASE_NUMBERS == 40 && sizeof(long) == sizeof(int64_t), "the script's format");
 
 /* ---- what is told ---- */
 
@@ -180,22 +210,26 @@ static void lease_forget_drained(struct limit_leases *s, uint64_t now_ns)
     }
 }
 
-static void lease_pack_seeds(const struct limit_leases *s, uint64_t now_ns, int64_t *out)
+static void lease_pack_seeds(const struct limit_leases *s, int64_t *out)
 {
     const struct limit_bucket *b = s->bucket;
-    const struct limit_lease *of = s->of;
-    __int128 told[LIMIT_UNITS];
-    for (unsigned u = 0; u < LIMIT_UNITS; u++) {
-        told[u] = of[u].used + of[u].sent_used;
-    }
+    const struct limit_lease *day = &s->of[LIMIT_UNIT_DAY], *month = &s->of[LIMIT_UNIT_MONEY];
+    out[0] = lease_number((__int128)b->day_used - day->used - day->sent_used);
+    out[1] = lease_number((__int128)b->month_used - month->used - month->sent_used);
+}
+
+static void lease_pack_heard(const struct limit_leases *s, uint64_t now_ns, int64_t *out)
+{
+    const struct limit_heard *h = &s->heard;
     uint64_t rpm = limit_lease_limit(&s->limits, LIMIT_UNIT_REQUESTS);
     uint64_t tpm = limit_lease_limit(&s->limits, LIMIT_UNIT_TOKENS);
-    __int128 requests = rpm != 0 ? limit_meter_units(&b->requests, rpm, now_ns) : 0;
-    __int128 tokens = tpm != 0 ? limit_meter_units(&b->tokens, tpm, now_ns) : 0;
-    out[0] = lease_number(requests - told[LIMIT_UNIT_REQUESTS]);
-    out[1] = lease_number(tokens - told[LIMIT_UNIT_TOKENS]);
-    out[2] = lease_number((__int128)b->day_used - told[LIMIT_UNIT_DAY]);
-    out[3] = lease_number((__int128)b->month_used - told[LIMIT_UNIT_MONEY]);
+    out[0] = (int64_t)h->epoch;
+    out[1] = rpm != 0 ? lease_number(limit_meter_units(&h->requests, rpm, now_ns)) : 0;
+    out[2] = tpm != 0 ? lease_number(limit_meter_units(&h->tokens, tpm, now_ns)) : 0;
+    out[3] = lease_number(h->day_used);
+    out[4] = lease_number(h->month_used);
+    out[5] = h->day;
+    out[6] = h->month;
 }
 
 void lease_pack(struct limit_leases *s, const struct lease_pack_how *how, struct lease_packed *out)
@@ -232,14 +266,15 @@ void lease_pack(struct limit_leases *s, const struct lease_pack_how *how, struct
         *n++ = lease_number(want);
         *n++ = lease_number(MAX(target - want, (__int128)0));
     }
-    lease_pack_seeds(s, how->now.mono_ns, n);
+    lease_pack_seeds(s, n);
+    lease_pack_heard(s, how->now.mono_ns, n + LEASE_SEEDS);
 }
 
 /* ---- what is answered ---- */
 
 bool lease_reply_ok(const struct redis_reply *reply, uint32_t n)
 {
-    if (reply->type != REDIS_ARRAY || reply->n != 2 + n * LIMIT_UNITS * 3) {
+    if (reply->type != REDIS_ARRAY || reply->n != LEASE_REPLY_HEAD + n * LEASE_REPLY_NUMBERS) {
         return false;
     }
     for (uint32_t i = 0; i < reply->n; i++) {
@@ -260,9 +295,37 @@ bool lease_reply_is_young(const struct redis_reply *reply)
     return reply->items[1].integer == 1;
 }
 
-void lease_unpack(struct limit_leases *s, const struct redis_reply *reply, uint32_t idx)
+/* What one epoch said last holds; behind it another may know less until all have told. */
+static void lease_hear_level(struct limit_meter *m, uint64_t limit, uint64_t units, bool same,
+                             uint64_t now_ns)
 {
-    const struct redis_reply *at = reply->items + 2 + (size_t)idx * LIMIT_UNITS * 3;
+    if (limit != 0 && (same || units > limit_meter_units(m, limit, now_ns))) {
+        limit_meter_set(m, limit, units, now_ns);
+    }
+}
+
+static void lease_hear(struct limit_leases *s, const struct redis_reply *at, uint64_t now_ns)
+{
+    struct limit_heard *h = &s->heard;
+    bool same = h->epoch == (uint64_t)at[0].integer;
+    int64_t day = at[5].integer, month = at[6].integer;
+    uint64_t day_used = (uint64_t)at[3].integer, month_used = (uint64_t)at[4].integer;
+    lease_hear_level(&h->requests, limit_lease_limit(&s->limits, LIMIT_UNIT_REQUESTS),
+                     (uint64_t)at[1].integer, same, now_ns);
+    lease_hear_level(&h->tokens, limit_lease_limit(&s->limits, LIMIT_UNIT_TOKENS),
+                     (uint64_t)at[2].integer, same, now_ns);
+    h->day_used = day == h->day ? MAX(h->day_used, day_used) : day_used;
+    h->month_used = month == h->month ? MAX(h->month_used, month_used) : month_used;
+    h->day = day;
+    h->month = month;
+    h->epoch = (uint64_t)at[0].integer;
+}
+
+void lease_unpack(struct limit_leases *s, const struct redis_reply *reply, uint32_t idx,
+                  struct limit_time now)
+{
+    const struct redis_reply *at =
+        reply->items + LEASE_REPLY_HEAD + (size_t)idx * LEASE_REPLY_NUMBERS;
     s->sent = s->stale = false;
     for (unsigned u = 0; u < LIMIT_UNITS; u++, at += 3) {
         struct limit_lease *lease = &s->of[u];
@@ -274,4 +337,5 @@ void lease_unpack(struct limit_leases *s, const struct redis_reply *reply, uint3
         lease->elsewhere = at[2].integer > 0;
         lease->tight = lease->free < limit / 10;
     }
+    lease_hear(s, at, now.mono_ns);
 }

@@ -10,8 +10,11 @@ enum {
     LEASE_BATCH_MAX = 64, /* subjects of one script: about 2 ms of Redis's time */
     LEASE_KEY_BYTES = LIMIT_NAME_BYTES + 12,
     LEASE_UNIT_NUMBERS = 6, /* limit, used, back, reserved, want, extra */
-    LEASE_SEEDS = 4,        /* minutes' levels, used of the day and the month */
-    LEASE_NUMBERS = 1 + LIMIT_UNITS * LEASE_UNIT_NUMBERS + LEASE_SEEDS,
+    LEASE_SEEDS = 2,        /* used of the day and the month, as the usage table had it */
+    LEASE_HEARD = 7,        /* struct limit_heard */
+    LEASE_NUMBERS = 1 + LIMIT_UNITS * LEASE_UNIT_NUMBERS + LEASE_SEEDS + LEASE_HEARD,
+    LEASE_REPLY_HEAD = 2,
+    LEASE_REPLY_NUMBERS = LIMIT_UNITS * 3 + LEASE_HEARD, /* of one subject */
 };
 
 extern const char lease_script[];
@@ -36,7 +39,8 @@ bool lease_reply_ok(const struct redis_reply *reply, uint32_t n);
 bool lease_reply_knows(const struct redis_reply *reply);
 /* Whether Redis holds its leases back still: all data is new. */
 bool lease_reply_is_young(const struct redis_reply *reply);
-/* Takes what was granted to the idx-th subject. */
-void lease_unpack(struct limit_leases *s, const struct redis_reply *reply, uint32_t idx);
+/* Takes what was granted to the idx-th subject, and what was heard of it. */
+void lease_unpack(struct limit_leases *s, const struct redis_reply *reply, uint32_t idx,
+                  struct limit_time now);
 
 #endif

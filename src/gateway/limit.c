@@ -135,6 +135,12 @@ uint64_t limit_meter_units(const struct limit_meter *m, uint64_t limit, uint64_t
     return (meter_level(m, limit, now_ns) + LIMIT_MINUTE_NS - 1) / LIMIT_MINUTE_NS;
 }
 
+void limit_meter_set(struct limit_meter *m, uint64_t limit, uint64_t units, uint64_t now_ns)
+{
+    *m = (struct limit_meter){.at_ns = now_ns, .limit = limit};
+    meter_put(m, limit, units, now_ns);
+}
+
 /* ---- buckets ---- */
 
 bool limit_is_none(const struct cat_limits *l)

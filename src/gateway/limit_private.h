@@ -36,8 +36,24 @@ struct limit_lease {
     bool elsewhere;                /* other gateways had some idle */
 };
 
+/* Units times nanoseconds: `n` of a limit fill n * LIMIT_MINUTE_NS; each ns drains the limit. */
+struct limit_meter {
+    uint64_t level;
+    uint64_t at_ns;
+    uint64_t limit; /* under which it was filled */
+};
+
+/* What all gateways together had used, as the store said last: it is told so if it loses that. */
+struct limit_heard {
+    uint64_t epoch; /* of the store's count; 0 = nothing was heard yet */
+    struct limit_meter requests, tokens;
+    int64_t day, month; /* which these are of */
+    uint64_t day_used, month_used;
+};
+
 struct limit_leases {
     struct limit_bucket *bucket;
+    struct limit_heard heard;
     struct limit_lease of[LIMIT_UNITS];
     struct cat_limits limits; /* as last seen */
     struct list_node live;    /* on limiter.live while anything above is not 0 */
@@ -49,13 +65,6 @@ struct limit_leases {
     __int128 need[LIMIT_UNITS]; /* of who waits, while it is being asked for */
     __int128 kept[LIMIT_UNITS]; /* idle when it was sent */
     uint64_t wanted[LIMIT_UNITS];
-};
-
-/* Units times nanoseconds: `n` of a limit fill n * LIMIT_MINUTE_NS; each ns drains the limit. */
-struct limit_meter {
-    uint64_t level;
-    uint64_t at_ns;
-    uint64_t limit; /* under which it was filled */
 };
 
 struct limit_bucket {
@@ -100,6 +109,8 @@ bool limit_cut_money(int64_t left, const struct limit_ask *ask, uint64_t *output
 uint64_t limit_day_end_ns(struct limit_time now);
 /* Whole units that have not drained. */
 uint64_t limit_meter_units(const struct limit_meter *m, uint64_t limit, uint64_t now_ns);
+/* Holds so many from now on. */
+void limit_meter_set(struct limit_meter *m, uint64_t limit, uint64_t units, uint64_t now_ns);
 
 /* limit_lease.c */
 MUST_CHECK bool limit_lease_open(struct limit_bucket *b);

@@ -1,6 +1,7 @@
 /* What Redis makes of leases, under a clock that the test moves: the script reads its time from a
  * key instead of from the server, all else is as in service. Gateways here are a limiter each, and
- * say their words when the test tells them to; each has a usage table of its own. */
+ * say their words when the test tells them to; each has a usage table of its own, or all have one.
+ */
 #include "../stores/redis_server.h"
 
 #include "base/clock.h"
@@ -28,6 +29,7 @@ struct world {
     struct gate gates[WORLD_GATES];
     struct cat_limits limits;
     int64_t now_s;
+    bool one_table;
     /* of the command under way */
     struct gate *gate;
     struct limit_leases *batch[LEASE_BATCH_MAX];
@@ -75,7 +77,7 @@ static void world_forget_all(struct world *w)
 {
     const struct str words[] = {STR_LIT("FLUSHALL")};
     world_send(w, words, 1);
-    world_set_clock(w, w->now_s);
+    world_set_clock(w, w->now_s + 1); /* the next epoch is another one */
 }
 
 /* lease_script with its first line changed. */
@@ -138,7 +140,7 @@ static void world_on_answer(void *ctx, enum rc rc, const struct redis_reply *rep
     w->known = lease_reply_knows(reply);
     w->young = lease_reply_is_young(reply);
     for (uint32_t i = 0; i < w->n; i++) {
-        lease_unpack(w->batch[i], reply, i);
+        lease_unpack(w->batch[i], reply, i, world_now(w));
     }
     loop_stop(w->loop);
 }
@@ -168,7 +170,7 @@ static void gate_speak(struct world *w, struct gate *g, struct limit_leases *ask
     uint32_t n_keys = n;
     words[n++] = str_from(g->id);
     words[n++] = str_make(ttl, str_put_u64(ttl, LEASE_TTL_MS));
-    words[n++] = str_from(g->id); /* a usage table of its own */
+    words[n++] = w->one_table ? STR_LIT("table") : str_from(g->id);
     words[n++] = STR_LIT("0");
     for (uint32_t i = 0; i < w->n; i++) {
         words[n++] = str_make((const char *)w->packed[i].numbers, sizeof(w->packed[i].numbers));
@@ -415,6 +417,91 @@ static void an_emptied_redis_learns_what_was_used(void **state)
     world_close(&w);
 }
 
+static void gate_use(struct world *w, struct gate *g, uint64_t tokens)
+{
+    struct limit_ticket t;
+    struct limit_result r;
+    for (uint64_t used = 0; used < tokens; used += PROMPT + OUTPUT) {
+        assert_true(gate_take(w, g, &t, &r));
+        gate_settle(w, g, &t, PROMPT + OUTPUT);
+    }
+    gate_rest(g);
+    gate_speak(w, g, NULL);
+}
+
+/* A gateway that has just learned that Redis lost everything tells all. */
+static void gate_tell_anew(struct world *w, struct gate *g)
+{
+    struct limit_leases *s = limit_bucket_find(g->limiter, STR_LIT("key:k"))->leases;
+    gate_speak(w, g, s);
+    assert_false(w->known);
+}
+
+/* Gateways of one usage table: what each has used since it began is not lost, nor counted twice. */
+static void an_emptied_redis_learns_it_of_all(void **state)
+{
+    (void)state;
+    struct world w;
+    const struct limit_time load = {.mono_ns = 1, .wall_s = NEW_YEAR + 40 * DAY_S};
+    world_open(&w, (struct cat_limits){.tokens_per_day = 2000, .money_per_month = 100000000});
+    w.one_table = true;
+    for (int i = 0; i < WORLD_GATES; i++) {
+        assert_true(limit_load(w.gates[i].limiter, STR_LIT("key:k"), 1000, 0, load));
+    }
+    world_age(&w);
+    gate_use(&w, &w.gates[0], 300);
+    gate_use(&w, &w.gates[1], 600);
+    for (int i = 0; i < 2; i++) { /* and once more, while little is left */
+        world_forget_all(&w);
+        gate_tell_anew(&w, &w.gates[i]);
+        assert_true(w.young);
+        gate_tell_anew(&w, &w.gates[1 - i]);
+        world_set_clock(&w, w.now_s + 2);
+        gate_use(&w, &w.gates[i], 50);
+    }
+    assert_int_equal(gate_spend(&w, &w.gates[1], LIMIT_DAY), 0);
+    world_close(&w);
+}
+
+static void an_emptied_redis_learns_of_the_dead(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, (struct cat_limits){.tokens_per_day = 1000, .money_per_month = 1500000});
+    w.one_table = true;
+    world_age(&w);
+    gate_use(&w, &w.gates[1], 600);
+    gate_use(&w, &w.gates[0], 300);
+    world_forget_all(&w);
+    gate_tell_anew(&w, &w.gates[0]); /* the other one says nothing any more */
+    world_set_clock(&w, w.now_s + 2);
+    assert_int_equal(gate_spend(&w, &w.gates[0], LIMIT_DAY), 100);
+    world_forget_all(&w);
+    world_set_clock(&w, w.now_s + DAY_S); /* what was heard of yesterday is of this month */
+    gate_tell_anew(&w, &w.gates[0]);
+    world_set_clock(&w, w.now_s + 2);
+    assert_int_equal(gate_spend(&w, &w.gates[0], LIMIT_MONEY), 500);
+    world_close(&w);
+}
+
+static void an_emptied_redis_learns_of_the_minute(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, (struct cat_limits){.tokens_per_minute = 600});
+    w.one_table = true;
+    world_age(&w);
+    gate_use(&w, &w.gates[0], 300);
+    gate_use(&w, &w.gates[1], 300);
+    world_set_clock(&w, w.now_s + 30); /* 31 s later: half of it has drained */
+    world_forget_all(&w);
+    gate_tell_anew(&w, &w.gates[0]);
+    gate_tell_anew(&w, &w.gates[1]);
+    world_set_clock(&w, w.now_s + 2);
+    assert_in_range(gate_spend(&w, &w.gates[1], LIMIT_TOKENS), 320, 330);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +511,9 @@ int main(void)
         cmocka_unit_test(a_day_ends_while_requests_run),
         cmocka_unit_test(a_clock_set_back_begins_nothing_anew),
         cmocka_unit_test(an_emptied_redis_learns_what_was_used),
+        cmocka_unit_test(an_emptied_redis_learns_it_of_all),
+        cmocka_unit_test(an_emptied_redis_learns_of_the_dead),
+        cmocka_unit_test(an_emptied_redis_learns_of_the_minute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -158,14 +158,16 @@ def test_a_slow_server_has_another_one_asked(tmp_path, backs, stream):
     with Front(tmp_path, backs, hedge_ms=50) as front:
         client = front.client()
         os.kill(backs[0].pid, signal.SIGSTOP)
-        for _ in range(6):
-            answer = client.completions.create(model="story", prompt="Once", max_tokens=4, stream=stream,
-                                               extra_body={"ignore_eos": True})
-            text = "".join(e.choices[0].text for e in answer if e.choices) if stream else answer.choices[0].text
-            assert text
+        try:
+            for _ in range(6):
+                answer = client.completions.create(model="story", prompt="Once", max_tokens=4, stream=stream,
+                                                   extra_body={"ignore_eos": True})
+                text = "".join(e.choices[0].text for e in answer if e.choices) if stream else answer.choices[0].text
+                assert text
+        finally:
+            os.kill(backs[0].pid, signal.SIGCONT)
         assert front.metric('bud_hedges_total{won="second"}') >= 1
         assert front.metric('bud_hedges_total{won="none"}') == 0
-        os.kill(backs[0].pid, signal.SIGCONT)
 
 
 class Reader(threading.Thread):

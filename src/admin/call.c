@@ -5,6 +5,7 @@
 
 #include "admin/call_private.h"
 #include "api/fail.h"
+#include "auth/scope.h"
 #include "base/assert.h"
 #include "base/crypto.h"
 #include "net/http_head.h"
@@ -129,6 +130,15 @@ static enum rc call_role_permissions(struct admin_call *c, struct str role, stru
     return rbac_compile(out, texts, n, &c->arena, &c->err);
 }
 
+static enum rc call_fail_give(struct admin_call *c, struct str role)
+{
+    return err_set(
+        &c->err, RC_FORBIDDEN,
+        "The role '%.*s' may do things that you may not: it is not yours to give, change "
+        "or take.",
+        (int)MIN(role.len, (size_t)64), role.ptr);
+}
+
 enum rc call_may_give(struct admin_call *c, struct str role)
 {
     struct rbac_set set;
@@ -136,11 +146,33 @@ enum rc call_may_give(struct admin_call *c, struct str role)
     if (rc != RC_OK || c->who == NULL || rbac_covers(&c->who->grants, &set)) {
         return rc;
     }
-    return err_set(
-        &c->err, RC_FORBIDDEN,
-        "The role '%.*s' may do things that you may not: it is not yours to give, change "
-        "or take.",
-        (int)MIN(role.len, (size_t)64), role.ptr);
+    return call_fail_give(c, role);
+}
+
+enum rc call_may_bind_set(struct admin_call *c, const struct rbac_set *set, struct str role)
+{
+    const struct principal *who = c->who;
+    bool may =
+        who == NULL || (rbac_covers(&who->grants, set) && scope_covers_set(who->scopes, set));
+    return may ? RC_OK : call_fail_give(c, role);
+}
+
+enum rc call_may_bind(struct admin_call *c, struct str role)
+{
+    struct rbac_set set;
+    enum rc rc = call_role_permissions(c, role, &set);
+    return rc == RC_OK ? call_may_bind_set(c, &set, role) : rc;
+}
+
+enum rc call_may_scope(struct admin_call *c, struct str scopes)
+{
+    if (c->who == NULL || scope_covers(c->who->scopes, scopes)) {
+        return RC_OK;
+    }
+    return err_set_param(&c->err, RC_FORBIDDEN, "scopes",
+                         "The key may be used for more than you may: its scopes must lie within "
+                         "your own, %.*s.",
+                         (int)MIN(c->who->scopes.len, (size_t)200), c->who->scopes.ptr);
 }
 
 struct str call_organisation_of(struct admin_call *c, const char *kind, struct str name)
@@ -344,6 +376,21 @@ void call_page_end(struct admin_call *c, struct call_page *p)
     json_write_object_end(&p->w);
     buf_deinit(&p->last);
     c->status = 200;
+}
+
+struct str call_text(struct admin_call *c, const struct json *v)
+{
+    struct json_writer w;
+    struct buf b;
+    if (v == NULL) {
+        return STR_LIT("");
+    }
+    buf_init(&b, ADMIN_BODY_BYTES_MAX);
+    json_write_init(&w, &b);
+    json_write_value(&w, v);
+    struct str text = buf_ok(&b) ? arena_str(&c->arena, buf_str(&b)) : STR_NULL;
+    buf_deinit(&b);
+    return text;
 }
 
 const struct json *call_without(struct admin_call *c, const struct json *object, const char *name)

@@ -156,12 +156,17 @@ static enum rc key_begin(struct admin_call *c, struct meta_key *out)
     }
     call_key_etag(out, etag);
     rc = call_precondition(c, etag);
-    if (rc == RC_OK && call_may_give(c, str_from(out->role)) != RC_OK) {
-        rc = c->err.code;
-        if (rc == RC_INVALID) { /* a role that is gone: the key may nothing, anybody may end it */
-            c->err = (struct err){0};
-            rc = RC_OK;
-        }
+    rc = rc == RC_OK ? call_may_scope(c, str_from(out->scopes)) : rc;
+    return rc == RC_OK ? call_may_give(c, str_from(out->role)) : rc;
+}
+
+/* A key whose role is gone may nothing, and anybody may end it. */
+static enum rc key_begin_end(struct admin_call *c, struct meta_key *out)
+{
+    enum rc rc = key_begin(c, out);
+    if (rc == RC_INVALID) {
+        c->err = (struct err){0};
+        rc = RC_OK;
     }
     return rc;
 }
@@ -303,6 +308,7 @@ enum rc call_keys_create(struct admin_call *c, const struct call_kind *kind)
     rc = call_may(c, RBAC_KEYS, RBAC_WRITE, STR_LIT(""), &place);
     rc = rc == RC_OK ? key_check_owners(c, &q) : rc;
     rc = rc == RC_OK ? call_may_give(c, q.role) : rc;
+    rc = rc == RC_OK ? call_may_scope(c, str_from(scopes)) : rc;
     return rc == RC_OK ? key_insert(c, &opt, NULL, "key.create") : rc;
 }
 
@@ -356,9 +362,12 @@ enum rc call_keys_change(struct admin_call *c, const struct call_kind *kind)
     }
     if (json_get(c->body, "scopes") != NULL) {
         rc = key_take_scopes(c, &q.scopes, new.scopes);
+        rc = rc == RC_OK ? call_may_scope(c, str_from(new.scopes)) : rc;
     }
     if (rc == RC_OK && json_get(c->body, "limits") != NULL) {
-        rc = key_take_limits(c, json_get_present(c->body, "limits"), new.limits);
+        const struct call_place place = call_key_place(c, &old);
+        rc = call_may(c, RBAC_LIMITS, RBAC_WRITE, str_from(old.id), &place);
+        rc = rc == RC_OK ? key_take_limits(c, json_get_present(c->body, "limits"), new.limits) : rc;
     }
     rc = rc == RC_OK ? meta_key_update(c->store->meta, &new, &c->err) : rc;
     rc = rc == RC_OK ? call_key_commit(c, &old, &new, "key.change") : rc;
@@ -369,7 +378,7 @@ enum rc call_keys_revoke(struct admin_call *c, const struct call_kind *kind)
 {
     struct meta_key old;
     UNUSED(kind);
-    enum rc rc = key_begin(c, &old);
+    enum rc rc = key_begin_end(c, &old);
     struct meta_key new = old;
     new.revoked_s = key_now_s(c);
     rc = rc == RC_OK ? meta_key_revoke(c->store->meta, old.id, new.revoked_s, &c->err) : rc;

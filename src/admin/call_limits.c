@@ -56,22 +56,6 @@ static enum rc limits_answer(struct admin_call *c, struct str json)
     return RC_OK;
 }
 
-/* A value as text in the arena; "" for none. */
-static struct str limits_text(struct admin_call *c, const struct json *v)
-{
-    struct json_writer w;
-    struct buf b;
-    if (v == NULL) {
-        return STR_LIT("");
-    }
-    buf_init(&b, ADMIN_BODY_BYTES_MAX);
-    json_write_init(&w, &b);
-    json_write_value(&w, v);
-    struct str text = arena_str(&c->arena, buf_str(&b));
-    buf_deinit(&b);
-    return text;
-}
-
 /* ---- looking ---- */
 
 enum rc call_limits_show(struct admin_call *c, const struct call_kind *unused)
@@ -103,7 +87,7 @@ enum rc call_limits_show(struct admin_call *c, const struct call_kind *unused)
         return rc;
     }
     call_etag(o.text, c->etag);
-    return limits_answer(c, limits_text(c, json_get_present(o.body, "limits")));
+    return limits_answer(c, call_text(c, json_get_present(o.body, "limits")));
 }
 
 struct limits_walk {
@@ -148,7 +132,7 @@ static enum rc limits_list_object(void *ctx, const struct meta_object *o)
     }
     const struct call_place place = limits_place(w->kind, RBAC_READ, o->name, body);
     if (limits_next(w, o->name, &place)) {
-        limits_write(&w->page.w, w->kind->path, o->name, limits_text(w->call, limits));
+        limits_write(&w->page.w, w->kind->path, o->name, call_text(w->call, limits));
     }
     return w->page.more ? RC_CANCELLED : RC_OK;
 }
@@ -262,7 +246,7 @@ enum rc call_limits_put(struct admin_call *c, const struct call_kind *unused)
 {
     UNUSED(unused);
     const struct admin_catalogue *catalogue = &c->store->catalogue;
-    struct str text = limits_text(c, c->body);
+    struct str text = call_text(c, c->body);
     enum rc rc = catalogue->check_limits(catalogue->ctx, c->body, &c->err);
     if (rc == RC_OK && text.ptr == NULL) {
         rc = call_fail_room(c);

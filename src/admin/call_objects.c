@@ -4,6 +4,7 @@
 
 #include "admin/call_private.h"
 #include "auth/key.h"
+#include "auth/scope.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "net/http_head.h"
@@ -340,10 +341,7 @@ static enum rc object_may_give_permissions(struct admin_call *c, const struct js
         texts[n++] = it->text; /* what is no text fails below, or in the check of the catalogue */
     }
     enum rc rc = rbac_compile(&set, texts, n, &c->arena, &c->err);
-    if (rc == RC_OK && c->who != NULL && !rbac_covers(&c->who->grants, &set)) {
-        rc = err_set(&c->err, RC_FORBIDDEN, "The role may do things that you may not.");
-    }
-    return rc;
+    return rc == RC_OK ? call_may_bind_set(c, &set, c->params[0]) : rc;
 }
 
 static enum rc object_may_give_roles(struct admin_call *c, const struct json *user)
@@ -352,9 +350,65 @@ static enum rc object_may_give_roles(struct admin_call *c, const struct json *us
     enum rc rc = RC_OK;
     for (const struct json *it = list != NULL ? list->first : NULL; rc == RC_OK && it != NULL;
          it = it->next) {
-        rc = it->type == JSON_STRING ? call_may_give(c, it->text) : RC_OK;
+        rc = it->type == JSON_STRING ? call_may_bind(c, it->text) : RC_OK;
     }
     return rc;
+}
+
+/* A user's roles narrow what his keys and tokens say. Without them a token's own count, which
+ * nobody here has seen: only who may do everything takes that bound away. */
+static enum rc object_may_unbind(struct admin_call *c, const struct call_kind *kind,
+                                 const struct json *before, const struct json *after)
+{
+    const struct json *had = json_get_present(before, "roles");
+    const struct json *has = json_get_present(after, "roles");
+    bool unbinds = kind->rbac == RBAC_USERS && had != NULL && had->n > 0 &&
+                   (has == NULL || has->type != JSON_ARRAY || has->n == 0);
+    return unbinds ? call_may_bind(c, STR_LIT("owner")) : RC_OK;
+}
+
+/* Limits and prices have permissions of their own: writing what they are a part of is not enough
+ * to change them. */
+static enum rc object_may_change_part(struct admin_call *c, const struct call_kind *kind,
+                                      const struct call_object *o, const struct json *after,
+                                      enum rbac_kind of)
+{
+    const char *part = of == RBAC_PRICES ? "price" : "limits";
+    struct str had = call_text(c, json_get_present(o->body, part));
+    struct str has = call_text(c, json_get_present(after, part));
+    const struct call_place place = object_place(kind, RBAC_WRITE, o->name, o->body);
+    if (had.ptr == NULL || has.ptr == NULL) {
+        return call_fail_room(c);
+    }
+    return str_eq(had, has) ? RC_OK : call_may(c, of, RBAC_WRITE, o->name, &place);
+}
+
+static enum rc object_may_change_parts(struct admin_call *c, const struct call_kind *kind,
+                                       const struct call_object *o, const struct json *after)
+{
+    if (kind->view != CALL_WHOLE || !o->exists) {
+        return RC_OK;
+    }
+    enum rc rc = object_may_change_part(c, kind, o, after, RBAC_LIMITS);
+    rc = rc == RC_OK ? object_may_change_part(c, kind, o, after, RBAC_PRICES) : rc;
+    return rc == RC_OK ? object_may_unbind(c, kind, o->body, after) : rc;
+}
+
+/* Another name lets whoever may invoke that one have the model: who gives it must have it too. */
+static enum rc object_may_lead(struct admin_call *c, const struct call_kind *kind)
+{
+    const char *member = kind->view == CALL_ALIAS ? "model" : "alias";
+    struct str model = object_member(c->body, member);
+    bool leads = (kind->view == CALL_ALIAS || kind->rbac == RBAC_MODELS) && model.len > 0;
+    if (!leads || c->who == NULL ||
+        (rbac_allows(&c->who->grants, RBAC_MODELS, RBAC_INVOKE, model) &&
+         scope_allows_model(c->who->scopes, model))) {
+        return RC_OK;
+    }
+    return err_set_param(&c->err, RC_FORBIDDEN, member,
+                         "You may not use the model '%.*s': another name of it is not yours to "
+                         "give.",
+                         (int)MIN(model.len, (size_t)64), model.ptr);
 }
 
 struct objects_keys {
@@ -381,7 +435,7 @@ static enum rc objects_check_key(void *ctx, const struct meta_key *k)
         w->call->err = (struct err){0};
         rc = RC_OK;
     }
-    return rc;
+    return rc == RC_OK ? call_may_scope(w->call, str_from(k->scopes)) : rc;
 }
 
 /* Changing what a user may changes what his keys may; a project that goes takes its limits along.
@@ -459,6 +513,8 @@ enum rc call_objects_put(struct admin_call *c, const struct call_kind *kind)
     }
     rc = rc == RC_OK ? object_view_check(c, kind, &o) : rc;
     rc = rc == RC_OK ? object_may_write(c, kind, name, c->body) : rc;
+    rc = rc == RC_OK ? object_may_change_parts(c, kind, &o, c->body) : rc;
+    rc = rc == RC_OK ? object_may_lead(c, kind) : rc;
     rc = rc == RC_OK ? object_new_body(c, kind, &o, &text) : rc;
     rc = rc == RC_OK ? call_object_commit(c, &o, text, object_act(kind, "put", c)) : rc;
     if (rc != RC_OK) {
@@ -472,6 +528,7 @@ enum rc call_objects_put(struct admin_call *c, const struct call_kind *kind)
 
 enum rc call_objects_delete(struct admin_call *c, const struct call_kind *kind)
 {
+    static const struct json nothing = {.type = JSON_OBJECT};
     struct call_object o;
     struct json_writer w;
     struct str name = c->params[0], text = STR_NULL;
@@ -482,6 +539,7 @@ enum rc call_objects_delete(struct admin_call *c, const struct call_kind *kind)
         rc = object_absent(c, kind, name);
     }
     rc = rc == RC_OK ? object_check_keys(c, kind, name, true) : rc;
+    rc = rc == RC_OK ? object_may_change_parts(c, kind, &o, &nothing) : rc;
     if (rc == RC_OK && kind->view == CALL_PRICE) {
         const struct json *rest = call_without(c, o.body, "price");
         struct buf b;

@@ -18,8 +18,14 @@ RC call_may(struct admin_call *c, enum rbac_kind kind, enum rbac_action action, 
 bool call_sees(struct admin_call *c, enum rbac_kind kind, struct str name,
                const struct call_place *place);
 /* RC_FORBIDDEN when the role has a permission that the caller lacks; RC_INVALID when there is no
- * such role. */
+ * such role. For keys, which scopes narrow: see call_may_scope too. */
 RC call_may_give(struct admin_call *c, struct str role);
+/* The same for holders whom no scopes narrow: the caller's own scopes must leave him all of it. */
+RC call_may_bind(struct admin_call *c, struct str role);
+/* RC_FORBIDDEN when the permissions are more than the caller's, scopes and all. */
+RC call_may_bind_set(struct admin_call *c, const struct rbac_set *set, struct str role);
+/* RC_FORBIDDEN when a key of these scopes could be used for what the caller's may not. */
+RC call_may_scope(struct admin_call *c, struct str scopes);
 /* The organisation that a project or user says it belongs to; "" = none, or no such object. */
 struct str call_organisation_of(struct admin_call *c, const char *kind, struct str name);
 
@@ -64,6 +70,8 @@ bool call_page_next(struct call_page *p, struct str name);
 void call_page_end(struct admin_call *c, struct call_page *p);
 /* A parameter of the query, decoded; "" = absent. */
 RC call_query(struct admin_call *c, const char *name, struct str *out);
+/* A value as text in the arena; "" for NULL, STR_NULL without room. */
+struct str call_text(struct admin_call *c, const struct json *v);
 /* A copy of an object without one member. */
 const struct json *call_without(struct admin_call *c, const struct json *object, const char *name);
 enum rc call_fail_room(struct admin_call *c);

@@ -227,6 +227,151 @@ static void nobody_reaches_beyond_his_place(void **state)
     assert_int_equal(ask(f, HTTP_METHOD_GET, "/admin/v1/audit", ""), 403);
 }
 
+/* The same with permissions of the test's own, and scopes. */
+static void become_custom(struct fixture *f, const char *permissions, const char *scopes)
+{
+    struct str texts[16], rest = str_from(permissions);
+    uint32_t n = 0;
+    while (rest.len > 0) {
+        texts[n++] = str_cut(&rest, ' ');
+    }
+    assert_int_equal(rbac_compile(&f->set, texts, n, &f->arena, NULL), RC_OK);
+    f->who = (struct principal){.kind = PRINCIPAL_KEY,
+                                .id = STR_LIT("key_me"),
+                                .scopes = str_from(scopes),
+                                .grants = {.roles = {&f->set}, .n_roles = 1}};
+    f->as_who = true;
+}
+
+/* The path of a new key. */
+static void make_key(struct fixture *f, const char *body, char path[96])
+{
+    struct reply r;
+    ask_if(f, HTTP_METHOD_POST, "/admin/v1/keys", body, NULL, &r);
+    assert_int_equal(r.status, 201);
+    str_copy(path, 96, STR_LIT("/admin/v1/keys/"));
+    memcpy(path + 15, strstr(r.text, "key_"), 28);
+    path[43] = '\0';
+}
+
+static void a_key_gives_no_more_than_its_scopes(void **state)
+{
+    struct fixture *f = *state;
+    char wide[96], narrow[96], rotate[128];
+    make_key(f, "{}", wide);
+    make_key(f, "{\"scopes\":[\"chat\",\"model:story-1\"]}", narrow);
+    become_custom(f, "*:*", "admin chat model:story*");
+    static const struct {
+        const char *body;
+        int status;
+    } cases[] = {
+        {"{\"scopes\":[\"chat\",\"model:story-1\"]}", 201},
+        {"{\"scopes\":[\"admin\",\"chat\",\"model:story*\"],\"role\":\"owner\"}", 201},
+        {"{\"scopes\":[\"chat\",\"model:story-1*\",\"model:story\"]}", 201},
+        {"{}", 403},
+        {"{\"scopes\":[\"chat\"]}", 403},
+        {"{\"scopes\":[\"model:story-1\"]}", 403},
+        {"{\"scopes\":[\"chat\",\"model:*\"]}", 403},
+        {"{\"scopes\":[\"chat\",\"model:stor*\"]}", 403},
+        {"{\"scopes\":[\"chat\",\"model:story-1\",\"model:other\"]}", 403},
+        {"{\"scopes\":[\"embeddings\",\"model:story-1\"]}", 403},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(ask(f, HTTP_METHOD_POST, "/admin/v1/keys", cases[i].body),
+                         cases[i].status);
+    }
+    assert_int_equal(ask(f, HTTP_METHOD_PATCH, narrow, "{\"name\":\"n\"}"), 200);
+    assert_int_equal(ask(f, HTTP_METHOD_PATCH, narrow, "{\"scopes\":[]}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PATCH, wide, "{\"scopes\":[\"admin\"]}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_DELETE, wide, ""), 403);
+    snprintf(rotate, sizeof(rotate), "%s/rotate", wide);
+    assert_int_equal(ask(f, HTTP_METHOD_POST, rotate, "{}"), 403);
+    snprintf(rotate, sizeof(rotate), "%s/rotate", narrow);
+    assert_int_equal(ask(f, HTTP_METHOD_POST, rotate, "{}"), 201);
+    assert_int_equal(ask(f, HTTP_METHOD_DELETE, narrow, ""), 200);
+}
+
+/* Roles are not narrowed by scopes: who is may not write what would be wider. */
+static void a_role_gives_no_more_than_its_writers_scopes(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const role = "/admin/v1/roles/r", *const user = "/admin/v1/users/u";
+    become_custom(f, "*:*", "admin model:story*");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, role, "{\"permissions\":[\"*:*\"]}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, role, "{\"permissions\":[\"models/story-1:invoke\"]}"),
+                     403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, role, "{\"permissions\":[\"usage:read\"]}"), 201);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{\"roles\":[\"owner\"]}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{\"roles\":[\"billing\"]}"), 201);
+    become_custom(f, "*:*", "chat completions embeddings rerank admin model:story*");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, role, "{\"permissions\":[\"models/story-1:invoke\"]}"),
+                     200);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, role, "{\"permissions\":[\"models:invoke\"]}"), 403);
+    become_custom(f, "*:*", "chat");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, role, "{\"permissions\":[\"usage:read\"]}"), 403);
+}
+
+/* A user's roles bound what his tokens claim: to lift that is to give whatever they may claim. */
+static void a_users_bound_is_not_lifted(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const user = "/admin/v1/users/u";
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{\"roles\":[\"viewer\"]}"), 201);
+    become(f, "admin", "", "");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{\"roles\":[\"admin\"]}"), 200);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{\"roles\":[]}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_DELETE, user, ""), 403);
+    become(f, "owner", "", "");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, user, "{}"), 200);
+    become(f, "admin", "", "");
+    assert_int_equal(ask(f, HTTP_METHOD_DELETE, user, ""), 200);
+}
+
+static void limits_and_prices_have_their_own_permission(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const limited = "{\"limits\":{\"tokens_per_day\":5}}";
+    char key[96];
+    become_custom(f, "users:* projects:* models:* keys:* aliases:read prices:read", "");
+    make_key(f, "{\"role\":\"developer\",\"limits\":{\"tokens_per_day\":5}}", key);
+    static const char *const paths[] = {"/admin/v1/users/u", "/admin/v1/projects/p",
+                                        "/admin/v1/models/m"};
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        assert_int_equal(ask(f, HTTP_METHOD_PUT, paths[i], limited), 201);
+        assert_int_equal(ask(f, HTTP_METHOD_PUT, paths[i], limited), 200);
+        assert_int_equal(ask(f, HTTP_METHOD_PUT, paths[i], "{}"), 403);
+        assert_int_equal(ask(f, HTTP_METHOD_PUT, paths[i], "{\"limits\":{\"tokens_per_day\":6}}"),
+                         403);
+        assert_int_equal(ask(f, HTTP_METHOD_DELETE, paths[i], ""), 403);
+    }
+    assert_int_equal(ask(f, HTTP_METHOD_PATCH, key, "{\"name\":\"k\"}"), 200);
+    assert_int_equal(ask(f, HTTP_METHOD_PATCH, key, "{\"limits\":{}}"), 403);
+    f->as_who = false;
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, "/admin/v1/models/m", "{\"price\":{\"input\":1}}"),
+                     200);
+    become_custom(f, "users:* projects:* models:* keys:* limits:write aliases:read prices:read",
+                  "");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, "/admin/v1/models/m", "{}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, "/admin/v1/models/m", "{\"price\":{\"input\":1}}"),
+                     200);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, paths[0], "{}"), 200);
+    assert_int_equal(ask(f, HTTP_METHOD_DELETE, paths[1], ""), 200);
+}
+
+static void an_alias_leads_to_what_its_maker_may(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const path = "/admin/v1/aliases/a";
+    become_custom(f, "aliases:write models/open*:invoke models/a:write", "");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"model\":\"secret\"}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, "/admin/v1/models/a", "{\"alias\":\"secret\"}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"model\":\"open-1\"}"), 201);
+    become_custom(f, "*:*", "admin model:open*");
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"model\":\"secret\"}"), 403);
+    assert_int_equal(ask(f, HTTP_METHOD_PUT, path, "{\"model\":\"open-2\"}"), 200);
+}
+
 /* Whoever may write upstreams may not have their keys. */
 static void a_key_goes_nowhere_else(void **state)
 {
@@ -338,10 +483,18 @@ static void the_document_is_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FIXTURE(a_change_and_its_entry_are_one), WITH_FIXTURE(preconditions_hold),
-        WITH_FIXTURE(names_are_decoded_once),         WITH_FIXTURE(nobody_reaches_beyond_his_place),
-        WITH_FIXTURE(a_key_goes_nowhere_else),        WITH_FIXTURE(no_body_does_harm),
+        WITH_FIXTURE(a_change_and_its_entry_are_one),
+        WITH_FIXTURE(preconditions_hold),
+        WITH_FIXTURE(names_are_decoded_once),
+        WITH_FIXTURE(nobody_reaches_beyond_his_place),
+        WITH_FIXTURE(a_key_goes_nowhere_else),
+        WITH_FIXTURE(no_body_does_harm),
         WITH_FIXTURE(the_document_is_json),
+        WITH_FIXTURE(a_key_gives_no_more_than_its_scopes),
+        WITH_FIXTURE(a_role_gives_no_more_than_its_writers_scopes),
+        WITH_FIXTURE(a_users_bound_is_not_lifted),
+        WITH_FIXTURE(limits_and_prices_have_their_own_permission),
+        WITH_FIXTURE(an_alias_leads_to_what_its_maker_may),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,11 +19,25 @@ struct redis_reader {
 
 /* ---- what hiredis calls ---- */
 
+/* How many arrays the item lies in; hiredis's own limit differs from version to version. */
+static int task_depth(const redisReadTask *task)
+{
+    int depth = 0;
+    for (const redisReadTask *t = task->parent; t != NULL; t = t->parent) {
+        depth++;
+    }
+    return depth;
+}
+
 /* The next item: in its array, or the whole reply. NULL: over a limit. */
 static struct redis_reply *reply_item(const redisReadTask *task, enum redis_type type)
 {
     struct redis_reader *r = task->privdata;
     struct redis_reply *item = NULL;
+    if (task_depth(task) > REDIS_REPLY_DEPTH_MAX) {
+        r->failed = RC_TOO_LARGE;
+        return NULL;
+    }
     if (task->parent != NULL) {
         const struct redis_reply *array = task->parent->obj;
         ASSERT(array->type == REDIS_ARRAY && task->idx >= 0 && (uint32_t)task->idx < array->n);
@@ -103,8 +117,9 @@ static enum rc reader_fail(struct redis_reader *r, struct err *err)
         r->failed = RC_CORRUPT;
     }
     return r->failed == RC_TOO_LARGE
-               ? err_set(err, RC_TOO_LARGE, "redis: a reply over %d bytes or %d items",
-                         REDIS_REPLY_BYTES_MAX, REDIS_REPLY_ITEMS_MAX)
+               ? err_set(err, RC_TOO_LARGE,
+                         "redis: a reply over %d bytes, %d items or %d arrays deep",
+                         REDIS_REPLY_BYTES_MAX, REDIS_REPLY_ITEMS_MAX, REDIS_REPLY_DEPTH_MAX)
                : err_set(err, RC_CORRUPT, "redis: not its protocol: %s", r->reader->errstr);
 }
 

@@ -13,7 +13,7 @@
 enum {
     REDIS_REPLY_BYTES_MAX = 64 << 20, /* of one reply, as it comes and as it is held */
     REDIS_REPLY_ITEMS_MAX = 1 << 18,  /* of one reply, nested ones together */
-    REDIS_REPLY_DEPTH_MAX = 7,        /* arrays in arrays: hiredis's own limit */
+    REDIS_REPLY_DEPTH_MAX = 7,        /* arrays that an item may lie in */
 };
 
 enum redis_type {

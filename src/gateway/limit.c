@@ -3,8 +3,9 @@
  * Invariants
  * 1. A bucket's reserved counts are the sums over the tickets that hold it; n_running their number.
  * 2. day_used + day_reserved <= the day's limit at the moment of a grant; money likewise.
- * 3. What a settlement gives back to a minute is at most what of its reservation has not drained
- *    yet: so the bucket is never emptier than if only the used tokens had been put in. */
+ * 3. What a settlement gives back to a minute is what of its reservation has not drained yet
+ *    (limit_lows.h): so the bucket is never emptier than if only the used tokens had been put in.
+ */
 #include "gateway/limit.h"
 
 #include "base/assert.h"
@@ -111,23 +112,34 @@ static void meter_put(struct limit_meter *m, uint64_t limit, uint64_t units, uin
     m->limit = limit;
 }
 
-/* `units` of `reserved` put in at `at_ns` were not used (invariant 3). How many came back. */
-static uint64_t meter_take_back(struct limit_meter *m, uint64_t limit, const struct limit_ticket *t,
-                                uint64_t units, uint64_t now_ns)
+/* Tokens; which put it was, for tokens_take_back. */
+static uint64_t tokens_put(struct limit_bucket *b, uint64_t limit, uint64_t units, uint64_t now_ns)
 {
     if (limit == 0) {
         return 0;
     }
-    unsigned __int128 drained = (unsigned __int128)(now_ns - MIN(t->at_ns, now_ns)) * limit;
-    unsigned __int128 put = (unsigned __int128)t->tokens * LIMIT_MINUTE_NS;
-    unsigned __int128 back = (unsigned __int128)units * LIMIT_MINUTE_NS;
-    unsigned __int128 most = put > drained ? put - drained : 0;
+    uint64_t put = limit_lows_put(&b->lows, meter_level(&b->tokens, limit, now_ns));
+    meter_put(&b->tokens, limit, units, now_ns);
+    return put;
+}
+
+/* So many of a put were not used (invariant 3). How many whole ones came back. */
+static uint64_t tokens_take_back(struct limit_bucket *b, uint64_t limit, uint64_t put,
+                                 uint64_t units, uint64_t now_ns)
+{
+    struct limit_meter *m = &b->tokens;
+    if (limit == 0) {
+        return 0;
+    }
     uint64_t level = meter_level(m, limit, now_ns);
-    back = MIN(back, most);
-    m->level = back >= level ? 0 : level - (uint64_t)back;
+    unsigned __int128 unused = (unsigned __int128)units * LIMIT_MINUTE_NS;
+    uint64_t back =
+        (uint64_t)MIN(unused, (unsigned __int128)limit_lows_least(&b->lows, put, level));
+    limit_lows_take(&b->lows, put, back);
+    m->level = level - back;
     m->at_ns = MAX(m->at_ns, now_ns); /* threads may come out of order by a little */
     m->limit = limit;
-    return (uint64_t)(back / LIMIT_MINUTE_NS);
+    return back / LIMIT_MINUTE_NS;
 }
 
 uint64_t limit_meter_units(const struct limit_meter *m, uint64_t limit, uint64_t now_ns)
@@ -286,7 +298,7 @@ static void limit_take(struct limit_bucket *b, const struct cat_limits *l, struc
 {
     b->n_running++;
     meter_put(&b->requests, l->requests_per_minute, 1, now.mono_ns);
-    meter_put(&b->tokens, l->tokens_per_minute, t->tokens, now.mono_ns);
+    t->put[t->n] = tokens_put(b, l->tokens_per_minute, t->tokens, now.mono_ns);
     b->day_reserved += t->tokens;
     b->month_reserved += t->cost;
     t->buckets[t->n] = b;
@@ -355,7 +367,6 @@ bool limit_reserve_all(struct limiter *l, const struct limit_subject *subjects, 
     }
     t->tokens = ask->prompt_tokens + r->output_tokens;
     t->cost = limit_cost(&ask->price, ask->prompt_tokens, 0, r->output_tokens);
-    t->at_ns = now.mono_ns;
     for (uint32_t i = 0; i < n; i++) {
         if (buckets[i] != NULL) {
             limit_take(buckets[i], subjects[i].limits, t, now);
@@ -398,9 +409,9 @@ void limit_settle(struct limiter *l, struct limit_ticket *t, uint64_t tokens, in
         uint64_t back = 0;
         if (tokens < t->tokens) {
             back =
-                meter_take_back(&b->tokens, t->per_minute[i], t, t->tokens - tokens, now.mono_ns);
+                tokens_take_back(b, t->per_minute[i], t->put[i], t->tokens - tokens, now.mono_ns);
         } else {
-            meter_put(&b->tokens, t->per_minute[i], tokens - t->tokens, now.mono_ns);
+            tokens_put(b, t->per_minute[i], tokens - t->tokens, now.mono_ns);
         }
         if (t->leased[i]) {
             limit_lease_settle(l, b, t, tokens, cost, back);

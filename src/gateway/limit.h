@@ -50,11 +50,11 @@ struct limit_ticket {
     /* private */
     struct limit_bucket *buckets[LIMIT_SUBJECTS_MAX];
     uint64_t per_minute[LIMIT_SUBJECTS_MAX]; /* tokens, when it was reserved */
+    uint64_t put[LIMIT_SUBJECTS_MAX];        /* of these */
     bool leased[LIMIT_SUBJECTS_MAX];         /* its units are of a lease */
     uint32_t n;
     uint64_t tokens;
     int64_t cost;
-    uint64_t at_ns;
 };
 
 enum limit_kind {

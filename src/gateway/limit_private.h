@@ -7,6 +7,7 @@
 
 #include "base/list.h"
 #include "gateway/limit.h"
+#include "gateway/limit_lows.h"
 
 #define LIMIT_MINUTE_NS 60000000000u
 #define LIMIT_DAY_S     86400
@@ -70,6 +71,7 @@ struct limit_leases {
 struct limit_bucket {
     char name[LIMIT_NAME_BYTES];
     struct limit_meter requests, tokens;
+    struct limit_lows lows; /* of tokens */
     uint32_t n_running;
     int64_t day, month; /* which the counts below are of */
     uint64_t day_used, day_reserved;

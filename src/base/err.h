@@ -39,6 +39,7 @@
     X(UPSTREAM, 502, "server_error", "upstream_error", 1, 1)                                       \
     X(OVERLOADED, 503, "overloaded_error", "overloaded", 1, 0)                                     \
     X(UNAVAILABLE, 503, "server_error", "unavailable", 1, 1)                                       \
+    X(INTERRUPTED, 503, "server_error", "interrupted", 1, 0)                                       \
     X(TIMEOUT, 504, "server_error", "timeout", 1, 1)
 
 enum rc_index {

@@ -494,7 +494,9 @@ static enum rc front_start_gateway(struct front *f, struct err *err)
                    .waiting_max = (uint32_t)s->gateway.waiting_max,
                    .answers = {.bytes_max = (size_t)s->gateway.answers_bytes_max,
                                .answer_bytes_max = (size_t)s->gateway.answer_bytes_max,
-                               .keep_ms = s->gateway.answer_keep_ms}},
+                               .keep_ms = s->gateway.answer_keep_ms,
+                               .secret = secret_str(&f->pepper)}},
+        .answers = f->redis,
         .n_loops = front_loops(f)};
     front_lease_conf(f, &conf.leases, store);
     enum rc rc = gateway_group_create(&f->gateway, f->loop, &conf, f->catalog, &f->bound, err);

@@ -67,8 +67,9 @@ static const struct conf_row settings_auth_rows[] = {
 };
 
 static const struct conf_row settings_redis_rows[] = {
-    CONF_TEXT(struct settings_redis, url, NULL, REDIS_URL_BYTES_MAX - 1,
-              "redis://HOST:PORT[/DB], rediss:// for TLS, or unix:PATH; empty = none"),
+    CONF_TEXT(
+        struct settings_redis, url, NULL, REDIS_URL_BYTES_MAX - 1,
+        "redis://HOST:PORT[/DB], rediss:// for TLS, or unix:PATH; keeps answers too; empty = none"),
     CONF_TEXT(struct settings_redis, user, NULL, 255, "its user; empty = the default one"),
     CONF_TEXT(struct settings_redis, password_file, NULL, 1023, "file with the password"),
     CONF_TEXT(struct settings_redis, tls_ca, NULL, 1023,

@@ -18,7 +18,7 @@ void answer_count_locked(struct answer *a)
     a->held_bytes = now;
 }
 
-static void answer_block_put(struct answer_block *b)
+void answer_block_put(struct answer_block *b)
 {
     if (--b->n_refs == 0) {
         mem_free(b);
@@ -162,25 +162,32 @@ static void answer_tell_readers_locked(struct answer *a)
     }
 }
 
-RC answer_begin(struct answer *a, const struct answer_head *head)
+enum rc answer_begin_locked(struct answer *a, const struct answer_head *head)
 {
-    answers_lock(a->store);
     ASSERT(!a->begun && !a->over);
     buf_add_str(&a->lines, head->lines);
-    enum rc rc = buf_ok(&a->lines) ? RC_OK : RC_TOO_LARGE;
-    if (rc == RC_OK) {
-        a->head = *head;
-        a->head.lines = buf_str(&a->lines);
-        a->begun = true;
-        answer_count_locked(a);
-        answer_tell_readers_locked(a);
+    if (!buf_ok(&a->lines)) {
+        return RC_TOO_LARGE;
     }
+    a->head = *head;
+    a->head.lines = buf_str(&a->lines);
+    a->begun = true;
+    answer_count_locked(a);
+    answer_tell_readers_locked(a);
+    answer_mirror_note_locked(a);
+    return RC_OK;
+}
+
+enum rc answer_begin(struct answer *a, const struct answer_head *head)
+{
+    answers_lock(a->store);
+    enum rc rc = answer_begin_locked(a, head);
     answers_unlock(a->store);
     return rc;
 }
 
 /* Each block has its own number, each answer its own key: no nonce comes twice. */
-static void answer_nonce(uint64_t number, unsigned char out[CRYPTO_NONCE_BYTES])
+void answer_nonce(uint64_t number, unsigned char out[CRYPTO_NONCE_BYTES])
 {
     memset(out, 0, CRYPTO_NONCE_BYTES);
     for (unsigned i = 0; i < 8; i++) {
@@ -188,7 +195,14 @@ static void answer_nonce(uint64_t number, unsigned char out[CRYPTO_NONCE_BYTES])
     }
 }
 
-static struct answer_block *answer_seal(const struct answer *a, uint64_t number, struct str bytes)
+/* Whether a block is a comment is sealed with it. */
+static struct str answer_aad(bool comment)
+{
+    return comment ? STR_LIT("comment") : STR_LIT("");
+}
+
+static struct answer_block *answer_seal(const struct answer *a, uint64_t number, struct str bytes,
+                                        bool comment)
 {
     unsigned char nonce[CRYPTO_NONCE_BYTES];
     struct answer_block *b = NULL;
@@ -201,7 +215,8 @@ static struct answer_block *answer_seal(const struct answer *a, uint64_t number,
     answer_nonce(number, nonce);
     b->n_refs = 1;
     b->n_bytes = (uint32_t)bytes.len;
-    if (crypto_seal(a->key, nonce, STR_LIT(""), bytes, b->sealed, b->tag) != RC_OK) {
+    b->comment = comment ? 1 : 0;
+    if (crypto_seal(a->key, nonce, answer_aad(comment), bytes, b->sealed, b->tag) != RC_OK) {
         mem_free(b);
         return NULL;
     }
@@ -228,7 +243,7 @@ static bool answer_make_place_locked(struct answer *a)
     return more != NULL;
 }
 
-static bool answer_push_locked(struct answer *a, struct answer_block *b)
+bool answer_push_locked(struct answer *a, struct answer_block *b)
 {
     if (!answer_make_place_locked(a)) {
         return false;
@@ -238,6 +253,7 @@ static bool answer_push_locked(struct answer *a, struct answer_block *b)
     answer_count_locked(a);
     answer_trim_locked(a);
     answer_tell_readers_locked(a);
+    answer_mirror_note_locked(a);
     return true;
 }
 
@@ -246,11 +262,10 @@ RC answer_append(struct answer *a, struct str bytes, bool comment)
     answers_lock(a->store);
     uint64_t number = a->first + a->n_blocks; /* the writer's alone to move */
     answers_unlock(a->store);
-    struct answer_block *b = answer_seal(a, number, bytes);
+    struct answer_block *b = answer_seal(a, number, bytes, comment);
     if (b == NULL) {
         return RC_NOMEM;
     }
-    b->comment = comment;
     answers_lock(a->store);
     ASSERT(a->begun && !a->over && a->first + a->n_blocks == number);
     bool ok = answer_push_locked(a, b);
@@ -261,12 +276,16 @@ RC answer_append(struct answer *a, struct str bytes, bool comment)
     return ok ? RC_OK : RC_NOMEM;
 }
 
+bool answer_is_full_locked(struct answer *a)
+{
+    answer_trim_locked(a);
+    return answer_is_over_locked(a);
+}
+
 bool answer_is_full(struct answer *a)
 {
     answers_lock(a->store);
-    answer_trim_locked(a);
-    a->writer_waits = answer_is_over_locked(a);
-    bool full = a->writer_waits;
+    bool full = a->writer_waits = answer_is_full_locked(a);
     answers_unlock(a->store);
     return full;
 }
@@ -322,10 +341,34 @@ bool answer_head(struct answer *a, struct answer_head *out)
     return begun;
 }
 
-bool answer_is_broken(struct answer *a)
+/* ---- its end ---- */
+
+void answer_over_locked(struct answer *a, enum answer_how how, bool cut)
+{
+    ASSERT(!a->over);
+    a->over = true;
+    a->failed = how != ANSWER_DONE;
+    a->dropped = how == ANSWER_DROPPED;
+    a->cut = cut;
+    answer_count_locked(a);
+    answer_tell_readers_locked(a);
+    answer_mirror_note_locked(a);
+}
+
+/* Behind the last block of one that is over. */
+static enum answer_next answer_ending_locked(const struct answer *a)
+{
+    return a->interrupted        ? ANSWER_INTERRUPTED
+           : a->overtaken        ? ANSWER_CUT
+           : a->cut || !a->begun ? ANSWER_BROKEN
+                                 : ANSWER_END;
+}
+
+bool answer_is_broken(struct answer *a, enum answer_next *why)
 {
     answers_lock(a->store);
     bool broken = a->over && !a->begun;
+    *why = answer_ending_locked(a);
     answers_unlock(a->store);
     return broken;
 }
@@ -337,8 +380,8 @@ static struct answer_block *answer_take_locked(struct answer_party *p, enum answ
     *next = ANSWER_BLOCK;
     if (p->cut || p->at < a->first) {
         *next = ANSWER_CUT;
-    } else if (p->at == a->first + a->n_blocks) {
-        *next = !a->over ? ANSWER_WAIT : a->cut ? ANSWER_BROKEN : ANSWER_END;
+    } else if (p->at >= a->first + a->n_blocks) { /* past it: a replica is behind its reader */
+        *next = a->over ? answer_ending_locked(a) : ANSWER_WAIT;
     } else {
         struct answer_block *b = a->blocks[a->n_gone + (uint32_t)(p->at - a->first)];
         b->n_refs++;
@@ -358,12 +401,12 @@ enum answer_next answer_read(struct answer_party *p, struct buf *out, bool *comm
     if (b == NULL) {
         return next;
     }
-    *comment = b->comment;
+    *comment = b->comment != 0;
     answer_nonce(p->at, nonce);
     char *plain = buf_reserve(out, b->n_bytes + 1u);
-    if (plain == NULL ||
-        crypto_open(a->key, nonce, STR_LIT(""), str_make((const char *)b->sealed, b->n_bytes),
-                    b->tag, (unsigned char *)plain) != RC_OK) {
+    if (plain == NULL || crypto_open(a->key, nonce, answer_aad(*comment),
+                                     str_make((const char *)b->sealed, b->n_bytes), b->tag,
+                                     (unsigned char *)plain) != RC_OK) {
         next = ANSWER_BROKEN;
     } else {
         buf_commit(out, b->n_bytes);

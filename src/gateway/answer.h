@@ -19,6 +19,10 @@
  * stays for who has the number of one of its events; the next claim of the name begins anew.
  * ANSWER_DROPPED (an error from the beginning, or nobody left) is forgotten at once.
  *
+ * Across gateways (answer_mirror.h): names, blocks and ends lie in Redis too. Whoever has a key or
+ * an event's number that is not known here asks there (ANSWER_ASK, answer_wait_start), and reads
+ * what another gateway writes as if it were written here.
+ *
  * Any thread; one mutex, held for a few pointers. Readers and writers belong to the loop of their
  * hub and are called there. Who claimed and who joined hold the answer. */
 #ifndef GATEWAY_ANSWER_H
@@ -34,6 +38,8 @@ enum {
     ANSWER_BYTES_MAX = 8 << 20,      /* of one answer: see the window above */
     ANSWERS_BYTES_MAX = 256 << 20,   /* of all: ANSWER_NO_ROOM */
     ANSWER_KEEP_MS = 600000,         /* behind its end */
+    ANSWER_DEAD_MS = 5000,           /* a gateway of which Redis hears nothing counts as dead */
+    ANSWER_CLAIM_MS = 1000,          /* from asking Redis to ANSWER_AWAY */
     ANSWER_RESERVE_BYTES = 64 << 10, /* set aside for each that is being written */
     ANSWER_HEAD_BYTES_MAX = 8 << 10, /* of its header lines */
     ANSWER_KEY_BYTES_MAX = 255,      /* of an Idempotency-Key: ANSWER_BAD_KEY */
@@ -48,7 +54,7 @@ struct answer_hub; /* a loop's end of it */
 
 struct answers_conf {
     size_t bytes_max, answer_bytes_max;
-    uint64_t keep_ms;
+    uint64_t keep_ms, dead_ms, claim_ms;
     const struct clock *clock; /* borrowed */
     struct str secret;         /* what names and seals come from; "" = random */
 };
@@ -82,6 +88,8 @@ enum answer_claim {
     ANSWER_LOST,    /* what `last` names is not here, or not any more */
     ANSWER_OVERRUN, /* there is one, but its beginning has made way */
     ANSWER_NO_ROOM,
+    ANSWER_ASK,  /* it is not here: answer_wait_start says what Redis knows */
+    ANSWER_AWAY, /* which does not answer */
 };
 
 /* CLAIMED and FOUND: *out is held; answer_put lets go of it. */
@@ -91,6 +99,18 @@ enum answer_claim answers_claim(struct answers *st, const struct answer_ask *ask
 bool answer_key_ok(struct str key);
 /* NULL is allowed. */
 void answer_put(struct answer *a);
+
+struct answer_wait; /* opaque */
+
+/* `a` as answers_claim hands it out. */
+typedef void (*answer_wait_cb)(void *ctx, enum answer_claim how, struct answer *a, uint64_t from);
+
+/* After ANSWER_ASK, with the same `ask`: done comes once, later, on the hub's loop, and never with
+ * ANSWER_ASK. NULL: out of memory. */
+struct answer_wait *answer_wait_start(struct answer_hub *hub, const struct answer_ask *ask,
+                                      answer_wait_cb done, void *ctx);
+/* Done comes no more; what was claimed is dropped. Before done has come. */
+void answer_wait_cancel(struct answer_wait *w);
 
 /* ---- readers ---- */
 
@@ -123,16 +143,17 @@ struct answer_head {
 /* False while it has not begun. */
 bool answer_head(struct answer *a, struct answer_head *out);
 
-/* It has ended without having begun. */
-bool answer_is_broken(struct answer *a);
-
 enum answer_next {
     ANSWER_BLOCK, /* appended to *out */
     ANSWER_WAIT,  /* on_news tells */
     ANSWER_END,
-    ANSWER_BROKEN, /* it has no end, or what was kept of it cannot be opened */
-    ANSWER_CUT,    /* this reader was too slow: what comes next has made way */
+    ANSWER_BROKEN,      /* it has no end, or what was kept of it cannot be opened */
+    ANSWER_CUT,         /* this reader was too slow: what comes next has made way */
+    ANSWER_INTERRUPTED, /* it has no end: the gateway that wrote it is gone */
 };
+
+/* It has ended without having begun. *why: as answer_read would say, of any that has ended. */
+bool answer_is_broken(struct answer *a, enum answer_next *why);
 
 /* *comment: it is no event of its stream. */
 enum answer_next answer_read(struct answer_party *p, struct buf *out, bool *comment);

@@ -125,6 +125,10 @@ static void reader_fail(struct gw_request *r, enum answer_next why)
     if (why == ANSWER_CUT) {
         err_set(&r->err, RC_OVERLOADED,
                 "The answer was read too slowly: what comes next is not kept any more.");
+    } else if (why == ANSWER_INTERRUPTED) {
+        err_set(&r->err, RC_INTERRUPTED,
+                "The answer was interrupted: the gateway that made it has gone, or what comes next "
+                "is not kept any more. The same request begins it anew.");
     } else {
         err_set(&r->err, RC_UNAVAILABLE, "The request that made this answer was given up.");
     }
@@ -153,7 +157,7 @@ static void reader_take(struct gw_request *r)
     buf_deinit(&block);
     if (next == ANSWER_END) {
         reader_end(r);
-    } else if (next == ANSWER_BROKEN || next == ANSWER_CUT) {
+    } else if (next != ANSWER_BLOCK && next != ANSWER_WAIT) {
         reader_fail(r, next);
     } else {
         reader_restart_silence(r);
@@ -164,6 +168,7 @@ static void reader_on_news(void *ctx)
 {
     struct gw_request *r = ctx;
     struct answer_head head;
+    enum answer_next why;
     if (r->x == NULL || r->ended) {
         return;
     }
@@ -172,8 +177,8 @@ static void reader_on_news(void *ctx)
     }
     if (r->reader->sent_head && !r->ended) {
         reader_take(r);
-    } else if (!r->ended && answer_is_broken(r->reader->answer)) {
-        reader_fail(r, ANSWER_BROKEN);
+    } else if (!r->ended && answer_is_broken(r->reader->answer, &why)) {
+        reader_fail(r, why);
     }
 }
 

@@ -5,7 +5,7 @@
 #include "gateway/answer_private.h"
 #include "net/loop.h"
 
-static uint64_t answers_now_ms(const struct answers *st)
+uint64_t answers_now_ms(const struct answers *st)
 {
     return clock_mono_ns(st->conf.clock) / 1000000u;
 }
@@ -35,11 +35,6 @@ static void answers_mark_body(const struct answers *st, struct str body,
                  str_make((const char *)(const void *)&body.len, sizeof(body.len)), out);
 }
 
-static struct str answers_name(const struct answer *a)
-{
-    return str_make((const char *)a->name, sizeof(a->name));
-}
-
 bool answer_key_ok(struct str key)
 {
     for (size_t i = 0; i < key.len; i++) {
@@ -63,12 +58,7 @@ void answer_event_id(const struct answer *a, uint64_t number, char out[ANSWER_EV
     out[50 + str_put_u64(out + 50, number)] = '\0';
 }
 
-struct answers_last {
-    unsigned char name[ANSWER_NAME_BYTES];
-    uint64_t tag, number;
-};
-
-static bool answers_read_last(struct str text, struct answers_last *out)
+static bool answers_read_last(struct str text, struct answer_last *out)
 {
     unsigned char tag[8];
     bool ok = text.len > 50 && text.ptr[32] == '.' && text.ptr[49] == '.' &&
@@ -132,28 +122,26 @@ size_t answers_held(struct answers *st)
     return n;
 }
 
+void answers_end_locked(struct answer *a, enum answer_how how, bool cut)
+{
+    a->ended_ms = answers_now_ms(a->store);
+    answer_over_locked(a, how, cut);
+    if (how == ANSWER_DROPPED) {
+        answer_unlist_locked(a);
+    } else {
+        answer_hold_locked(a);
+        list_push_back(&a->store->ended, &a->ended);
+    }
+}
+
 void answer_end(struct answer_party *p, enum answer_how how, bool cut)
 {
     struct answer *a = p->answer;
     struct answers *st = a->store;
     answers_lock(st);
     ASSERT(a->writer == p && !a->over);
-    a->over = true;
-    a->failed = how != ANSWER_DONE;
-    a->cut = cut;
     a->writer = NULL;
-    a->ended_ms = answers_now_ms(st);
-    answer_count_locked(a);
-    LIST_EACH(&a->readers, n)
-    {
-        answer_tell_locked(LIST_ENTRY(n, struct answer_party, at_answer));
-    }
-    if (how == ANSWER_DROPPED) {
-        answer_unlist_locked(a);
-    } else {
-        a->n_refs++;
-        list_push_back(&st->ended, &a->ended);
-    }
+    answers_end_locked(a, how, cut);
     if (list_is_linked(&p->at_hub)) {
         list_remove(&p->at_hub);
     }
@@ -164,112 +152,128 @@ void answer_end(struct answer_party *p, enum answer_how how, bool cut)
 
 /* ---- claims ---- */
 
-static struct answer *answers_new_locked(struct answers *st, const unsigned char *name,
-                                         const unsigned char *scope, struct str body)
+struct answer *answers_new_locked(struct answers *st, const struct answer_marks *m, uint64_t tag)
 {
-    void *old = NULL;
+    struct str name = str_make((const char *)m->name, ANSWER_NAME_BYTES);
+    struct answer *old = map_get(&st->by_name, name);
     struct answer *a = mem_try_zalloc(sizeof(*a));
     if (a == NULL) {
         return NULL;
     }
+    if (old != NULL) {
+        answers_forget_locked(old);
+    }
     a->store = st;
-    memcpy(a->name, name, sizeof(a->name));
-    memcpy(a->scope, scope, sizeof(a->scope));
-    crypto_random(&a->tag, sizeof(a->tag));
-    answers_mark_body(st, body, a->body);
+    memcpy(a->name, m->name, sizeof(a->name));
+    memcpy(a->scope, m->scope, sizeof(a->scope));
+    memcpy(a->body, m->body, sizeof(a->body));
+    a->tag = tag;
     answers_mark(st, "seal", answers_name(a),
                  str_make((const char *)(const void *)&a->tag, sizeof(a->tag)), a->key);
     buf_init(&a->lines, ANSWER_HEAD_BYTES_MAX);
     list_init(&a->readers);
-    if (!map_put(&st->by_name, answers_name(a), a, &old)) {
+    void *before = NULL;
+    if (!map_put(&st->by_name, answers_name(a), a, &before)) {
         mem_free(a);
         return NULL;
     }
-    ASSERT(old == NULL);
+    ASSERT(before == NULL);
     a->listed = true;
     a->n_refs = 2; /* the map's, the caller's */
     answer_count_locked(a);
     return a;
 }
 
-static bool answers_same_body(const struct answer *a, struct str body)
+static enum answer_claim answers_find_locked(struct answer *a, const struct answer_marks *m,
+                                             uint64_t *from)
 {
-    unsigned char mark[CRYPTO_SHA256_BYTES];
-    answers_mark_body(a->store, body, mark);
-    return crypto_equal(str_make((const char *)mark, sizeof(mark)),
-                        str_make((const char *)a->body, sizeof(a->body)));
-}
-
-static enum answer_claim answers_find_locked(struct answer *a, const struct answer_ask *ask,
-                                             const struct answers_last *last, uint64_t *from)
-{
-    if (last != NULL) {
-        *from = last->number + 1;
-        bool there = a->tag == last->tag && *from >= a->first && *from <= a->first + a->n_blocks;
+    *from = m->has_last ? m->last.number + 1 : 0;
+    if (m->has_last) {
+        bool behind = a->share.replica && !a->over; /* its reader may have been ahead of Redis */
+        bool there = a->tag == m->last.tag && *from >= a->first &&
+                     (behind || *from <= a->first + a->n_blocks);
         if (!there) {
             return ANSWER_LOST;
         }
-    } else {
-        *from = 0;
     }
-    if (!answers_same_body(a, ask->body)) {
+    if (!crypto_equal(str_make((const char *)m->body, sizeof(m->body)),
+                      str_make((const char *)a->body, sizeof(a->body)))) {
         return ANSWER_OTHER_BODY;
     }
-    return last == NULL && a->overrun ? ANSWER_OVERRUN : ANSWER_FOUND;
+    return !m->has_last && a->overrun ? ANSWER_OVERRUN : ANSWER_FOUND;
 }
 
-static enum answer_claim answers_claim_locked(struct answers *st, const struct answer_ask *ask,
-                                              const unsigned char *name, const unsigned char *scope,
-                                              const struct answers_last *last, struct answer **out,
-                                              uint64_t *from)
+enum answer_claim answers_look_locked(struct answers *st, const struct answer_marks *m,
+                                      struct answer **out, uint64_t *from)
 {
+    enum answer_claim found = ANSWER_LOST;
     answers_sweep_locked(st);
-    struct answer *a = map_get(&st->by_name, str_make((const char *)name, ANSWER_NAME_BYTES));
-    bool ours = a != NULL && memcmp(a->scope, scope, sizeof(a->scope)) == 0;
-    if (a != NULL && ours && (!a->failed || last != NULL)) {
-        enum answer_claim found = answers_find_locked(a, ask, last, from);
+    struct answer *a = map_get(&st->by_name, str_make((const char *)m->name, ANSWER_NAME_BYTES));
+    bool ours = a != NULL && memcmp(a->scope, m->scope, sizeof(a->scope)) == 0;
+    *out = NULL;
+    if (ours && (!a->failed || m->has_last)) {
+        found = answers_find_locked(a, m, from);
         *out = found == ANSWER_FOUND ? answer_hold_locked(a) : NULL;
-        return found;
+        if (found != ANSWER_LOST) {
+            return found;
+        }
     }
-    if (last != NULL) {
+    if (m->has_last && st->mirror == NULL) {
         return ANSWER_LOST;
     }
-    if (st->held_bytes + ANSWER_RESERVE_BYTES > st->conf.bytes_max) {
-        return ANSWER_NO_ROOM;
+    return answers_has_room_locked(st) ? ANSWER_ASK : ANSWER_NO_ROOM;
+}
+
+bool answers_mark_ask(const struct answers *st, const struct answer_ask *ask,
+                      struct answer_marks *m)
+{
+    *m = (struct answer_marks){.has_key = ask->key.ptr != NULL, .has_last = ask->last.ptr != NULL};
+    answers_mark(st, "scope", ask->scope, STR_LIT(""), m->scope);
+    answers_mark_body(st, ask->body, m->body);
+    if (m->has_key) {
+        answers_mark(st, "name", ask->scope, ask->key, m->name);
+    } else {
+        crypto_random(m->name, sizeof(m->name));
     }
-    if (a != NULL) {
-        answers_forget_locked(a);
+    if (!m->has_last) {
+        return true;
+    }
+    bool ok = answers_read_last(ask->last, &m->last) &&
+              (!m->has_key || memcmp(m->name, m->last.name, sizeof(m->last.name)) == 0);
+    memcpy(m->name, m->last.name, sizeof(m->last.name));
+    return ok;
+}
+
+/* Where only this memory counts, what is not here is the caller's. So is, always, what nobody else
+ * can ask for yet: a random name. */
+static enum answer_claim answers_claim_locked(struct answers *st, const struct answer_marks *m,
+                                              struct answer **out, uint64_t *from)
+{
+    uint64_t tag;
+    enum answer_claim found = answers_look_locked(st, m, out, from);
+    if (found != ANSWER_ASK || (st->mirror != NULL && (m->has_key || m->has_last))) {
+        return found;
     }
     *from = 0;
-    *out = answers_new_locked(st, name, scope, ask->body);
-    return *out != NULL ? ANSWER_CLAIMED : ANSWER_NO_ROOM;
+    crypto_random(&tag, sizeof(tag));
+    *out = answers_new_locked(st, m, tag);
+    if (*out == NULL) {
+        return ANSWER_NO_ROOM;
+    }
+    answer_mirror_add_locked(*out);
+    return ANSWER_CLAIMED;
 }
 
 enum answer_claim answers_claim(struct answers *st, const struct answer_ask *ask,
                                 struct answer **out, uint64_t *from)
 {
-    unsigned char scope[CRYPTO_SHA256_BYTES], name[CRYPTO_SHA256_BYTES];
-    struct answers_last last;
-    bool has_last = ask->last.ptr != NULL;
+    struct answer_marks m;
     *out = NULL;
-    answers_mark(st, "scope", ask->scope, STR_LIT(""), scope);
-    if (ask->key.ptr != NULL) {
-        answers_mark(st, "name", ask->scope, ask->key, name);
-    } else {
-        crypto_random(name, sizeof(name));
-    }
-    if (has_last && !answers_read_last(ask->last, &last)) {
+    if (!answers_mark_ask(st, ask, &m)) {
         return ANSWER_LOST;
-    }
-    if (has_last && ask->key.ptr != NULL && memcmp(name, last.name, sizeof(last.name)) != 0) {
-        return ANSWER_LOST;
-    }
-    if (has_last) {
-        memcpy(name, last.name, sizeof(last.name));
     }
     answers_lock(st);
-    enum answer_claim c =
-        answers_claim_locked(st, ask, name, scope, has_last ? &last : NULL, out, from);
+    enum answer_claim c = answers_claim_locked(st, &m, out, from);
     answers_unlock(st);
     return c;
 }
@@ -285,9 +289,8 @@ void answer_tell_locked(struct answer_party *p)
 }
 
 /* Those that wait now: who has news again by what is done here is called by the next wake-up. */
-static void answer_hub_on_wake(void *ctx)
+static void answer_hub_tell(struct answer_hub *h)
 {
-    struct answer_hub *h = ctx;
     struct answers *st = h->store;
     struct list_node end = {0};
     bool more = true;
@@ -306,11 +309,19 @@ static void answer_hub_on_wake(void *ctx)
     answers_unlock(st);
 }
 
+static void answer_hub_on_wake(void *ctx)
+{
+    answer_wait_tell(ctx);
+    answer_hub_tell(ctx);
+}
+
 RC answer_hub_open(struct answer_hub **out, struct answers *st, struct loop *l, struct err *err)
 {
     struct answer_hub *h = mem_zalloc(sizeof(*h));
     h->store = st;
+    h->loop = l;
     list_init(&h->news);
+    list_init(&h->waits);
     enum rc rc = loop_wake_create(&h->wake, l, answer_hub_on_wake, h, err);
     if (rc != RC_OK) {
         mem_free(h);
@@ -328,7 +339,7 @@ void answer_hub_close(struct answer_hub *h)
     if (h == NULL) {
         return;
     }
-    ASSERT(list_is_empty(&h->news));
+    ASSERT(list_is_empty(&h->news) && list_is_empty(&h->waits));
     answers_lock(h->store);
     h->store->n_hubs--;
     answers_unlock(h->store);
@@ -347,6 +358,8 @@ void answers_create(struct answers **out, const struct answers_conf *conf)
     st->conf.answer_bytes_max =
         conf->answer_bytes_max != 0 ? conf->answer_bytes_max : ANSWER_BYTES_MAX;
     st->conf.keep_ms = conf->keep_ms != 0 ? conf->keep_ms : ANSWER_KEEP_MS;
+    st->conf.dead_ms = conf->dead_ms != 0 ? conf->dead_ms : ANSWER_DEAD_MS;
+    st->conf.claim_ms = conf->claim_ms != 0 ? conf->claim_ms : ANSWER_CLAIM_MS;
     st->conf.secret = STR_NULL;
     if (conf->secret.len > 0) {
         crypto_hmac_sha256(conf->secret, STR_LIT("bud answers"), st->secret);
@@ -366,7 +379,7 @@ void answers_destroy(struct answers *st)
     if (st == NULL) {
         return;
     }
-    ASSERT(st->n_hubs == 0);
+    ASSERT(st->n_hubs == 0 && st->mirror == NULL);
     while ((n = list_first(&st->ended)) != NULL) {
         answers_forget_locked(LIST_ENTRY(n, struct answer, ended));
     }

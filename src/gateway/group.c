@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "gateway/answer_mirror.h"
 #include "net/listen.h"
 #include "net/tls_keep.h"
 
@@ -31,8 +32,9 @@ struct gateway_group {
     struct group_member *members;
     uint32_t n_members;
     struct gw_shared *shared;
-    struct lease_keeper *leases;  /* NULL: limits are counted here alone */
-    struct listen_group *address; /* NULL: one loop */
+    struct lease_keeper *leases;   /* NULL: limits are counted here alone */
+    struct answer_mirror *answers; /* NULL: kept here alone */
+    struct listen_group *address;  /* NULL: one loop */
     _Atomic uint64_t n_ready;
     atomic_bool draining;
     uint64_t drain_ms; /* written before `draining` */
@@ -81,7 +83,8 @@ static void group_wake(struct gateway_group *g)
     }
 }
 
-static void group_on_drained(void *ctx)
+/* Answers are told, then leases are given back, then the caller hears of it. */
+static void group_on_told(void *ctx)
 {
     struct gateway_group *g = ctx;
     void (*on_drained)(void *) = g->on_drained;
@@ -90,6 +93,16 @@ static void group_on_drained(void *ctx)
         lease_keeper_leave(g->leases, on_drained, g->ctx);
     } else if (on_drained != NULL) {
         on_drained(g->ctx);
+    }
+}
+
+static void group_on_drained(void *ctx)
+{
+    struct gateway_group *g = ctx;
+    if (g->answers != NULL && g->on_drained != NULL) {
+        answer_mirror_leave(g->answers, group_on_told, g);
+    } else {
+        group_on_told(g);
     }
 }
 
@@ -179,6 +192,9 @@ enum rc gateway_group_create(struct gateway_group **out, struct loop *first,
         leases.limiter = g->shared->limiter;
         rc = lease_keeper_create(&g->leases, first, &leases, err);
     }
+    if (rc == RC_OK && conf->answers != NULL) {
+        rc = answer_mirror_create(&g->answers, g->shared->answers, first, conf->answers, err);
+    }
     for (uint32_t i = 0; rc == RC_OK && i < conf->n_loops; i++) {
         rc = group_add(g, first, conf, catalog, bound, err);
     }
@@ -229,6 +245,7 @@ void gateway_group_destroy(struct gateway_group *g)
         member_end(&g->members[i], i == 0);
     }
     lease_keeper_destroy(g->leases);
+    answer_mirror_destroy(g->answers);
     loop_wake_destroy(g->drained);
     listen_group_put(g->address);
     gw_shared_put(g->shared);

@@ -22,6 +22,7 @@ struct gateway_group_conf {
     struct gateway_conf gateway;
     struct gw_shared_conf shared;
     struct lease_conf leases; /* redis NULL: limits are counted here alone; limiter is filled in */
+    struct redis *answers;    /* where answers are kept; borrowed; NULL: in this process's memory */
     uint32_t n_loops;         /* 1 to GATEWAY_LOOPS_MAX; with loop 0 */
 };
 

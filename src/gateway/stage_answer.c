@@ -2,6 +2,9 @@
  * Idempotency-Key, asks to be resumable (bud-resume: seconds), or goes on behind an event that it
  * names (Last-Event-ID). All others go on at once.
  *
+ * What is not known here may be another gateway's: Redis is asked, where there is one, before the
+ * request costs anything; while it is away the request is refused.
+ *
  * Who asks again gets the answer that is there, as it was, and pays nothing: limits and usage come
  * behind this stage. Who may have the model was decided before it, and is decided anew each time.
  */
@@ -81,6 +84,11 @@ static enum gw_result answer_refuse(struct gw_request *r, enum answer_claim why)
                 "The answer to this Idempotency-Key has grown too long to be given again from its "
                 "beginning.");
         break;
+    case ANSWER_AWAY:
+        metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("away")), 1);
+        err_set(&r->err, RC_UNAVAILABLE,
+                "The store that keeps answers does not answer. Please try again.");
+        break;
     default:
         metric_add(metric_with1(METRIC_REQUESTS_REFUSED, STR_LIT("answers")), 1);
         err_set(&r->err, RC_OVERLOADED, "Too many answers are kept for another one.");
@@ -116,6 +124,50 @@ static enum gw_result answer_follow(struct gw_request *r, struct answer *a, uint
     return GW_WAIT;
 }
 
+static enum gw_result answer_decide(struct gw_request *r, enum answer_claim claim, struct answer *a,
+                                    uint64_t from)
+{
+    gateway_note_answers(r->gateway);
+    if (claim == ANSWER_CLAIMED) {
+        metric_add(metric_with1(METRIC_ANSWERS, STR_LIT("kept")), 1);
+        return answer_lead(r, a, r->unread_ms);
+    }
+    if (claim == ANSWER_FOUND) {
+        metric_add(metric_with1(METRIC_ANSWERS, STR_LIT("replayed")), 1);
+        return answer_follow(r, a, from);
+    }
+    return answer_refuse(r, claim);
+}
+
+/* ---- what Redis says ---- */
+
+static void answer_on_said(void *ctx, enum answer_claim claim, struct answer *a, uint64_t from)
+{
+    struct gw_request *r = ctx;
+    r->answer_wait = NULL;
+    stages_resume(r, answer_decide(r, claim, a, from));
+}
+
+static enum gw_result answer_wait(struct gw_request *r, const struct answer_ask *ask)
+{
+    r->answer_wait = answer_wait_start(r->gateway->hub, ask, answer_on_said, r);
+    if (r->answer_wait == NULL) {
+        err_set(&r->err, RC_NOMEM, "Out of memory for an answer that is to be kept.");
+        return GW_FAIL;
+    }
+    return GW_WAIT;
+}
+
+void stage_answer_abandon(struct gw_request *r)
+{
+    if (r->answer_wait != NULL) {
+        answer_wait_cancel(r->answer_wait);
+        r->answer_wait = NULL;
+    }
+}
+
+/* ---- the stage ---- */
+
 static struct str answer_scope(struct gw_request *r)
 {
     return arena_printf(&r->arena, "%.*s\n%.*s\n%d", STR(r->who.project), STR(r->who.id),
@@ -124,7 +176,6 @@ static struct str answer_scope(struct gw_request *r)
 
 static enum gw_result answer_claim(struct gw_request *r, struct answer_wish *w)
 {
-    struct gateway *g = r->gateway;
     struct answer *a = NULL;
     uint64_t from = 0;
     w->ask.scope = answer_scope(r);
@@ -133,17 +184,9 @@ static enum gw_result answer_claim(struct gw_request *r, struct answer_wish *w)
         err_set(&r->err, RC_NOMEM, "Out of memory for an answer that is to be kept.");
         return GW_FAIL;
     }
-    enum answer_claim claim = answers_claim(g->shared->answers, &w->ask, &a, &from);
-    gateway_note_answers(g);
-    if (claim == ANSWER_CLAIMED) {
-        metric_add(metric_with1(METRIC_ANSWERS, STR_LIT("kept")), 1);
-        return answer_lead(r, a, w->unread_ms);
-    }
-    if (claim == ANSWER_FOUND) {
-        metric_add(metric_with1(METRIC_ANSWERS, STR_LIT("replayed")), 1);
-        return answer_follow(r, a, from);
-    }
-    return answer_refuse(r, claim);
+    r->unread_ms = w->unread_ms;
+    enum answer_claim claim = answers_claim(r->gateway->shared->answers, &w->ask, &a, &from);
+    return claim == ANSWER_ASK ? answer_wait(r, &w->ask) : answer_decide(r, claim, a, from);
 }
 
 enum gw_result stage_answer(struct gw_request *r)

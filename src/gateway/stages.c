@@ -34,6 +34,7 @@ static void stages_fail(struct gw_request *r)
 {
     ASSERT(r->err.code != RC_OK);
     stage_auth_abandon(r);
+    stage_answer_abandon(r);
     stage_limit_abandon(r);
     stage_proxy_abandon(r);
     if (r->x != NULL && !r->ended) {
@@ -132,7 +133,7 @@ void stages_release(struct gw_request *r)
     loop_timer_stop(&r->ping_timer);
     loop_timer_stop(&r->hedge_timer);
     stage_route_leave(r);
-    ASSERT(r->reader == NULL);
+    ASSERT(r->reader == NULL && r->answer_wait == NULL);
     gw_attempt_deinit(&r->attempts[0]);
     gw_attempt_deinit(&r->attempts[1]);
     stages_unhold(r, &r->body);
@@ -155,6 +156,7 @@ static void stages_on_close(void *ctx, enum rc rc)
     r->x = NULL;
     answer_reader_stop(r);
     stage_auth_abandon(r);
+    stage_answer_abandon(r);
     stage_limit_abandon(r);
     stage_proxy_abandon(r);
     stages_release(r);

@@ -109,8 +109,10 @@ struct gw_request {
     const struct cat_version *pinned; /* NULL = any, by weight */
 
     /* answer */
-    struct answer_reader *reader; /* it is given what another request makes; NULL = it is not */
-    bool replayed;                /* … made for another client, or before */
+    struct answer_wait *answer_wait; /* while Redis is asked who has its answer */
+    uint64_t unread_ms;              /* its work goes on that long when nobody reads */
+    struct answer_reader *reader;    /* it is given what another request makes; NULL = it is not */
+    bool replayed;                   /* … made for another client, or before */
 
     /* limit */
     struct limit_subject subjects[GW_SUBJECTS_MAX];
@@ -197,6 +199,8 @@ enum gw_result stage_auth(struct gw_request *r);
 void stage_auth_abandon(struct gw_request *r);
 enum gw_result stage_parse(struct gw_request *r);
 enum gw_result stage_answer(struct gw_request *r);
+/* The request is over: nobody waits for what Redis says. */
+void stage_answer_abandon(struct gw_request *r);
 enum gw_result stage_limit(struct gw_request *r);
 /* The request is over: no lease is waited for any more. */
 void stage_limit_abandon(struct gw_request *r);

@@ -159,6 +159,7 @@
     X(LIMITS_SHARED, INFO, "gateway", "limits-shared", 10, "limits hold across gateways")          \
     X(LIMITS_AWAY, WARN, "gateway", "limits-away", 10, "the limits' Redis is away: by policy")     \
     X(LIMITS_FAIL, ERROR, "gateway", "limits-fail", 5, "Redis refuses to count limits")            \
+    X(ANSWERS_FAIL, ERROR, "gateway", "answers-fail", 5, "Redis refuses to keep answers")          \
     X(CATALOG, INFO, "gateway", "catalogue", 0, "another catalogue is in force")                   \
     X(MIGRATION, INFO, "stores", "migration", 0, "migration applied")                              \
     X(MODEL_LOAD, INFO, "model", "model-load", 0, "model loading")                                 \

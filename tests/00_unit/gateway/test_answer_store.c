@@ -319,7 +319,8 @@ static void all_together_are_bounded(void **state)
     assert_int_equal(claim(&r, "e", &more), ANSWER_CLAIMED);
     answer_write(&w[0], more, r.hub, NULL, NULL);
     answer_end(&w[0], ANSWER_DROPPED, true);
-    assert_true(answer_is_broken(more));
+    enum answer_next why;
+    assert_true(answer_is_broken(more, &why) && why == ANSWER_BROKEN);
     answer_put(more);
     rig_close(&r);
 }

@@ -30,6 +30,9 @@ struct rig {
     const char *store;                     /* a file; NULL = in memory */
     const struct meta_object *objects;     /* of the catalogue */
     uint32_t n_objects;
+    const char *redis_url; /* where answers are kept; set before rig_open_more; NULL = in memory */
+    uint64_t redis_command_ms; /* 0 = as long as a busy machine may need */
+    struct redis *redis;
     const struct conf_list *issuers; /* of tokens; set before rig_open_more; NULL = none */
     struct jwt_verifier *jwt;
     char key[KEY_TEXT_BYTES], key_id[META_KEY_ID_BYTES];
@@ -99,8 +102,17 @@ static inline void rig_open_more(struct rig *r, struct gateway_conf conf)
         assert_int_equal(jwt_verifier_create(&r->jwt, r->loop, &jwt, &err), RC_OK);
         conf.jwt = r->jwt;
     }
-    const struct gateway_group_conf group = {
-        .gateway = conf, .shared = r->shared_conf, .n_loops = MAX(r->n_loops, 1u)};
+    if (r->redis_url != NULL) {
+        const struct redis_conf redis = {
+            .url = str_from(r->redis_url),
+            .command_ms = r->redis_command_ms != 0 ? r->redis_command_ms : 30000};
+        assert_int_equal(redis_create(&r->redis, r->loop, &redis, &err), RC_OK);
+        r->shared_conf.answers.secret = STR_LIT("of the store");
+    }
+    const struct gateway_group_conf group = {.gateway = conf,
+                                             .shared = r->shared_conf,
+                                             .answers = r->redis,
+                                             .n_loops = MAX(r->n_loops, 1u)};
     assert_int_equal(gateway_group_create(&r->group, r->loop, &group, r->catalog, &r->addr, &err),
                      RC_OK);
     r->gateway = gateway_group_first(r->group);
@@ -115,11 +127,21 @@ static inline void rig_open(struct rig *r, struct gateway_conf conf)
     rig_open_more(r, conf);
 }
 
-static inline void rig_close(struct rig *r)
+/* Its front door is gone, as if it had died; rig_close follows. */
+static inline void rig_die(struct rig *r)
 {
     loop_stop(r->loop);
     thread_join(&r->thread);
     gateway_group_destroy(r->group);
+    r->group = NULL;
+}
+
+static inline void rig_close(struct rig *r)
+{
+    if (r->group != NULL) {
+        rig_die(r);
+    }
+    redis_destroy(r->redis);
     jwt_verifier_destroy(r->jwt);
     catalog_destroy(r->catalog);
     loop_destroy(r->loop);

@@ -7,6 +7,14 @@
 #include "gateway/catalog_rows.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const char *__lsan_default_suppressions(void);
+
+/* libfyaml 0.7 loses 2 KiB of its own over some wrong quoted texts (corpus: quotes). What we would
+ * not give back to it is seen by the tests of yaml.c, which suppress nothing. */
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfyaml.so\n";
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -5,13 +5,13 @@
  * all data every gateway has told what it knows. And for each subject a hash `bud:limit:NAME`:
  *
  *   rn tn               limits of the minute under which the levels came about
- *   rl rz  tl tz  at    level of the minute's requests and tokens, when each was last empty, as of
+ *   rl tl  at           level of the minute's requests and tokens, as of
  *   day du  mon mu      used of that day and month
- *   g:GATEWAY           packed: seq, at, then leased and idle of each unit
- *   s:STORE             what this usage table knew was counted in
- *   ep                  epoch: when this count began
- *   sd gd  sm gm        of du and mu: what usage tables knew, what was heard before the epoch
- *   gr gt               of rl and tl: what was heard before the epoch, drained like these
+ *   g:GATEWAY           packed: seq and when it came, then leased and idle of each unit, then how
+ * low rl and tl stood since then s:STORE             what this usage table knew was counted in ep
+ * epoch: when this count began sd gd  sm gm        of du and mu: what usage tables knew, what was
+ * heard before the epoch gr gt               of rl and tl: what was heard before the epoch, drained
+ * like these
  *
  * Every answer says what all have used, and of which epoch that is. A hash that was lost begins a
  * new epoch: whoever heard of an earlier one says what it heard last. The most that was heard is
@@ -21,9 +21,10 @@
  * With Redis's clock set back nothing begins anew: a day or month that has begun stays (as in
  * limit.c's bucket_turn), and what is noted of a later time counts as noted now.
  * A lease counts only while its gateway is alive; the level never drains below 0, and what is
- * leased does not drain at all: so no unit is ever counted by less than it should be. A unit that
- * comes back from a minute (`back`) is let off only as far as nothing of it can have drained since
- * its gateway's last word, unless the level was never empty since then: then it is exact. */
+ * leased does not drain at all: so no unit is ever counted by less than it should be. What comes
+ * back from a minute (`back`) was put in before its gateway's last word or since: it is let off as
+ * far as the level never stood lower since that word, or, if that is more, as far as all that
+ * drained since cannot have been of it (limit_lows.h says why, and why others' lows then fall). */
 #include "gateway/lease_wire.h"
 
 #include <stdio.h>
@@ -79,7 +80,8 @@ const char lease_script[] =
     "local format = string.rep('l', 40)\n"
     "for k = 2, #KEYS do\n"
     "  local a = {struct.unpack(format, ARGV[k + 3])}\n"
-    "  local h, mine, held, idle = {}, nil, {0, 0, 0, 0, 0}, {0, 0, 0, 0, 0}\n"
+    "  local h, mine, others, changed = {}, nil, {}, {}\n"
+    "  local held, idle = {0, 0, 0, 0, 0}, {0, 0, 0, 0, 0}\n"
     "  local raw = redis.call('HGETALL', KEYS[k])\n"
     "  for i = 1, #raw, 2 do\n"
     "    local f = raw[i]\n"
@@ -89,6 +91,7 @@ const char lease_script[] =
     "        mine = cmsgpack.unpack(raw[i + 1])\n"
     "      elseif live[g] then\n"
     "        local r = cmsgpack.unpack(raw[i + 1])\n"
+    "        others[f] = r\n"
     "        for u = 1, 5 do\n"
     "          held[u] = held[u] + r[2 * u + 1]\n"
     "          idle[u] = idle[u] + r[2 * u + 2]\n"
@@ -101,7 +104,7 @@ const char lease_script[] =
     "    end\n"
     "  end\n"
     "  local past = us - math.min(h.at or us, us)\n"
-    "  local level, zero = {h.rl or 0, h.tl or 0}, {h.rz or 0, h.tz or 0}\n"
+    "  local level, low = {h.rl or 0, h.tl or 0}, {0, 0}\n"
     "  local same = h.day == day or h.day == day + 1\n"
     "  local today, thismonth = same and h.day or day, same and h.mon or month\n"
     "  local used, table, heard = {0, 0}, {0, 0}, {0, 0}\n"
@@ -129,27 +132,33 @@ const char lease_script[] =
     "    if was and was ~= a[b] then\n"
     "      level[u], before[u] = math.min(level[u], a[b]), math.min(before[u], a[b])\n"
     "    end\n"
-    "    level[u] = a[b] > 0 and level[u] - a[b] * past / 60000000 or 0\n"
+    "    level[u] = a[b] > 0 and math.max(0, level[u] - a[b] * past / 60000000) or 0\n"
     "    before[u] = a[b] > 0 and math.max(0, before[u] - a[b] * past / 60000000) or 0\n"
-    "    if level[u] <= 0 then level[u], zero[u] = 0, us end\n"
     "    if lost and a[b] > 0 and a[34 + u] > before[u] then\n"
     "      level[u], before[u] = level[u] + a[34 + u] - before[u], a[34 + u]\n"
     "    end\n"
+    "    local stood, back = level[u], 0\n"
+    "    low[u] = math.min(mine and mine[12 + u] or 0, stood)\n"
     "    if new then\n"
-    "      local back, since = a[b + 2], mine and mine[2] or 0\n"
-    "      if zero[u] >= since then\n"
-    "        back = math.max(0, back - a[b] * (us - math.min(since, us)) / 60000000)\n"
-    "      end\n"
-    "      level[u] = level[u] + a[b + 1] - back\n"
-    "      if level[u] <= 0 then level[u], zero[u] = 0, us end\n"
+    "      local drained = a[b] * (us - math.min(mine and mine[2] or 0, us)) / 60000000\n"
+    "      back = math.max(math.min(a[b + 2], low[u]), a[b + 2] - drained)\n"
+    "      level[u] = math.max(0, stood + a[b + 1] - back)\n"
+    "      low[u] = level[u]\n"
+    "    end\n"
+    "    for f, r in pairs(others) do\n"
+    "      local was = r[12 + u] or 0\n"
+    "      r[12 + u] = math.max(0, math.min(was, stood) - back)\n"
+    "      if r[12 + u] ~= was then changed[f] = r end\n"
     "    end\n"
     "  end\n"
+    "  for f, r in pairs(changed) do redis.call('HSET', KEYS[k], f, cmsgpack.pack(r)) end\n"
     "  if new then\n"
     "    used[1] = used[1] + a[15]\n"
     "    used[2] = used[2] + a[21]\n"
     "  end\n"
     "  local taken = {level[1], level[2], used[1], used[2], 0}\n"
-    "  local record = {a[1], us}\n"
+    "  local record = {a[1], new and us or mine[2]}\n"
+    "  record[13], record[14] = low[1], low[2]\n"
     "  for u = 1, 5 do\n"
     "    local b = 2 + (u - 1) * 6\n"
     "    local grant, free = 0, 0\n"
@@ -168,8 +177,8 @@ const char lease_script[] =
     "    out[#out + 1] = math.min(v, 4611686018427387904)\n"
     "  end\n"
     "  local function n(v) return string.format('%.17g', v) end\n"
-    "  redis.call('HSET', KEYS[k], 'rl', n(level[1]), 'rz', n(zero[1]), 'tl', n(level[2]),\n"
-    "    'tz', n(zero[2]), 'at', n(us), 'day', today, 'du', n(used[1]),\n"
+    "  redis.call('HSET', KEYS[k], 'rl', n(level[1]), 'tl', n(level[2]),\n"
+    "    'at', n(us), 'day', today, 'du', n(used[1]),\n"
     "    'mon', thismonth, 'mu', n(used[2]), 'rn', n(a[2]), 'tn', n(a[8]), 'ep', n(epoch),\n"
     "    'sd', n(table[1]), 'gd', n(heard[1]), 'sm', n(table[2]), 'gm', n(heard[2]),\n"
     "    'gr', n(before[1]), 'gt', n(before[2]), 'g:' .. id, cmsgpack.pack(record))\n"

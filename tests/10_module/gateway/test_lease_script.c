@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "gateway/lease.h"
 #include "gateway/lease_wire.h"
 #include "net/loop.h"
@@ -502,6 +503,138 @@ static void an_emptied_redis_learns_of_the_minute(void **state)
     world_close(&w);
 }
 
+/* ---- what comes back to a minute ---- */
+
+enum { MINUTE_PUTS = 400, MINUTE_RUNNING = 6 };
+
+struct minute_put {
+    struct limit_ticket ticket;
+    struct gate *gate;
+    int64_t at_s;
+    uint64_t tokens; /* set aside, then used */
+};
+
+/* A bucket into which only what was used was put, when it was set aside, never runs over. */
+static void assert_minute_holds(const struct minute_put *puts, uint32_t n, uint64_t limit)
+{
+    uint64_t level = 0; /* in sixtieths */
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t drained = i > 0 ? (uint64_t)(puts[i].at_s - puts[i - 1].at_s) * limit : 0;
+        level -= MIN(level, drained);
+        level += puts[i].tokens * 60;
+        assert_true(level <= limit * 60);
+    }
+}
+
+static void minute_settle(struct world *w, struct minute_put *running[], uint32_t *n, uint32_t i,
+                          uint64_t tokens)
+{
+    gate_settle(w, running[i]->gate, &running[i]->ticket, tokens);
+    running[i]->tokens = tokens;
+    running[i] = running[--*n];
+}
+
+/* None is silent for so long that it counts as dead. */
+static void minute_speak(struct world *w)
+{
+    for (int i = 0; i < WORLD_GATES; i++) {
+        gate_rest(&w->gates[i]);
+        gate_speak(w, &w->gates[i], NULL);
+    }
+}
+
+/* Requests that use little of what is set aside, at two gateways, while the bucket is now full and
+ * now empty. */
+static void what_drained_does_not_come_back(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        static struct minute_put puts[MINUTE_PUTS];
+        struct minute_put *running[MINUTE_RUNNING];
+        struct world w;
+        struct rng rng;
+        struct limit_result r;
+        uint32_t n = 0, n_running = 0;
+        rng_init(&rng, seed);
+        world_open(&w, (struct cat_limits){.tokens_per_minute = 200 + 60 * seed});
+        world_age(&w);
+        while (n < MINUTE_PUTS) {
+            struct gate *g = &w.gates[rng_below(&rng, WORLD_GATES)];
+            if (rng_below(&rng, 3) == 0) {
+                world_set_clock(&w, w.now_s + rng_below(&rng, 6));
+                minute_speak(&w);
+            } else if (n_running > 0 && rng_below(&rng, 2) == 0) {
+                uint32_t i = rng_below(&rng, n_running);
+                minute_settle(&w, running, &n_running, i,
+                              rng_below(&rng, (uint32_t)running[i]->tokens + 1));
+            } else if (n_running < MINUTE_RUNNING) {
+                struct minute_put *p = &puts[n];
+                *p = (struct minute_put){.gate = g, .at_s = w.now_s};
+                if (gate_take(&w, g, &p->ticket, &r)) {
+                    p->tokens = PROMPT + r.output_tokens;
+                    running[n_running++] = p;
+                    n++;
+                } else {
+                    world_set_clock(&w, w.now_s + 1);
+                    minute_speak(&w);
+                }
+            }
+        }
+        while (n_running > 0) {
+            minute_settle(&w, running, &n_running, 0, 0);
+        }
+        assert_minute_holds(puts, n, w.limits.tokens_per_minute);
+        world_close(&w);
+    }
+}
+
+/* Given back here in time, told to Redis when it had drained and others had filled the bucket. */
+static void what_drained_before_it_was_told_does_not_come_back(void **state)
+{
+    (void)state;
+    struct world w;
+    struct limit_ticket t;
+    struct limit_result r;
+    world_open(&w, (struct cat_limits){.tokens_per_minute = 600});
+    world_age(&w);
+    assert_true(gate_take(&w, &w.gates[0], &t, &r));
+    gate_rest(&w.gates[0]);
+    gate_speak(&w, &w.gates[0], NULL);
+    gate_settle(&w, &w.gates[0], &t, 0);
+    world_set_clock(&w, w.now_s + 5);
+    assert_int_equal(gate_spend(&w, &w.gates[1], LIMIT_TOKENS), 600);
+    gate_rest(&w.gates[0]);
+    gate_speak(&w, &w.gates[0], NULL);
+    assert_int_equal(gate_spend(&w, &w.gates[1], LIMIT_TOKENS), 0);
+    world_close(&w);
+}
+
+/* A minute drains 4,000 a second; two hundred requests, which run for two seconds, lose no more to
+ * that than one does. */
+static void many_at_once_give_back_nearly_all(void **state)
+{
+    (void)state;
+    enum { N = 200, ROUNDS = 4 };
+    struct world w;
+    static struct limit_ticket t[N];
+    struct limit_result r;
+    world_open(&w, (struct cat_limits){.tokens_per_minute = 240000});
+    world_age(&w);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < N; i++) {
+            assert_true(gate_take(&w, &w.gates[0], &t[i], &r));
+        }
+        gate_speak(&w, &w.gates[0], NULL);
+        world_set_clock(&w, w.now_s + 2);
+        for (int i = 0; i < N; i++) {
+            gate_settle(&w, &w.gates[0], &t[i], 1);
+        }
+        minute_speak(&w);
+    }
+    assert_in_range(gate_spend(&w, &w.gates[1], LIMIT_TOKENS), 240000 - N, 240000);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +647,9 @@ int main(void)
         cmocka_unit_test(an_emptied_redis_learns_it_of_all),
         cmocka_unit_test(an_emptied_redis_learns_of_the_dead),
         cmocka_unit_test(an_emptied_redis_learns_of_the_minute),
+        cmocka_unit_test(what_drained_does_not_come_back),
+        cmocka_unit_test(what_drained_before_it_was_told_does_not_come_back),
+        cmocka_unit_test(many_at_once_give_back_nearly_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,7 +194,8 @@ static enum rc read_member(struct api_field_ctx *ctx, const struct api_field *f,
 static const struct api_field *find_row(const struct api_field_table *table, struct str name)
 {
     for (size_t i = 0; i < table->n_rows; i++) {
-        if (str_eq(table->rows[i].name, name)) {
+        const struct str row = table->rows[i].name; /* of one length, mostly another first byte */
+        if (row.len == name.len && name.len > 0 && row.ptr[0] == name.ptr[0] && str_eq(row, name)) {
             return &table->rows[i];
         }
     }

@@ -1,5 +1,6 @@
 /* arena.c: bump allocation in a list of blocks; each block is twice as large as the one before, up
- * to ARENA_BLOCK_BYTES_MAX, so that a request costs a handful of system calls at most. */
+ * to ARENA_BLOCK_BYTES_MAX, so that a request costs a handful of system calls at most. The first is
+ * of a size that the allocator keeps at hand: most requests need no other. */
 #include "base/arena.h"
 
 #include <stdarg.h>
@@ -9,7 +10,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-enum { ARENA_ALIGN = 16, ARENA_BLOCK_BYTES_MIN = 4096, ARENA_BLOCK_BYTES_MAX = 1 << 20 };
+enum { ARENA_ALIGN = 16, ARENA_BLOCK_BYTES_MIN = 960, ARENA_BLOCK_BYTES_MAX = 1 << 20 };
 
 struct arena_block {
     struct arena_block *next;
@@ -67,8 +68,7 @@ static bool arena_grow(struct arena *a, size_t bytes)
     return true;
 }
 
-/* As arena_alloc, with the bytes as they happen to be. */
-static void *arena_take(struct arena *a, size_t bytes)
+void *arena_take(struct arena *a, size_t bytes)
 {
     uint64_t need;
     if (!checked_align_up(bytes == 0 ? 1 : bytes, ARENA_ALIGN, &need) || need > a->cap_bytes ||

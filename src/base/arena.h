@@ -25,6 +25,8 @@ void arena_reset(struct arena *a);
 
 /* 16-byte aligned and zeroed, or NULL. */
 MUST_CHECK void *arena_alloc(struct arena *a, size_t bytes);
+/* The same with the bytes as they happen to be. */
+MUST_CHECK void *arena_take(struct arena *a, size_t bytes);
 MUST_CHECK void *arena_alloc_array(struct arena *a, size_t n, size_t size);
 
 /* A copy with a NUL behind it; ptr is NULL when there is no room. */

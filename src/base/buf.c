@@ -17,7 +17,9 @@ void buf_init(struct buf *b, size_t cap_bytes)
 
 void buf_deinit(struct buf *b)
 {
-    mem_free(b->ptr);
+    if (b->ptr != NULL) { /* most buffers of a request stay empty */
+        mem_free(b->ptr);
+    }
     *b = (struct buf){0};
 }
 
@@ -66,11 +68,6 @@ void buf_add_slow(struct buf *b, const void *bytes, size_t n)
         memcpy(dst, bytes, n);
     }
     buf_commit(b, n);
-}
-
-void buf_add_cstr(struct buf *b, const char *s)
-{
-    buf_add(b, s, strlen(s));
 }
 
 void buf_add_u64(struct buf *b, uint64_t v)

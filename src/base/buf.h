@@ -24,7 +24,7 @@ void buf_reset(struct buf *b);
 
 static inline void buf_add(struct buf *b, const void *bytes, size_t n);
 static inline void buf_add_byte(struct buf *b, char c);
-void buf_add_cstr(struct buf *b, const char *s);
+static inline void buf_add_cstr(struct buf *b, const char *s);
 void buf_add_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* In decimal, without printf's cost. */
 void buf_add_u64(struct buf *b, uint64_t v);
@@ -54,6 +54,10 @@ static inline void buf_add(struct buf *b, const void *bytes, size_t n)
 static inline void buf_add_byte(struct buf *b, char c)
 {
     buf_add(b, &c, 1);
+}
+static inline void buf_add_cstr(struct buf *b, const char *s)
+{
+    buf_add(b, s, strlen(s));
 }
 static inline void buf_add_str(struct buf *b, struct str s)
 {

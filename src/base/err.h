@@ -82,8 +82,8 @@ const struct err_row *err_row(enum rc rc);
 
 /* Fills *err (if not NULL) and returns `code`. `param` may be NULL. The message is cut to
  * fit; control characters in it become spaces and question marks. */
-enum rc err_set_at(struct err *err, enum rc code, const char *file, int line, const char *param,
-                   const char *fmt, ...) PRINTF_LIKE(6, 7);
+COLD enum rc err_set_at(struct err *err, enum rc code, const char *file, int line,
+                        const char *param, const char *fmt, ...) PRINTF_LIKE(6, 7);
 
 #define err_set(err, code, ...) err_set_at((err), (code), __FILE__, __LINE__, NULL, __VA_ARGS__)
 #define err_set_param(err, code, param, ...)                                                       \

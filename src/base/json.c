@@ -9,12 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include "base/assert.h"
 #include "base/checked.h"
+#include "base/json_plain.h"
 
 enum {
     NAMES_LINEAR_MAX = 8,      /* members looked through one by one */
@@ -70,48 +68,15 @@ static char peek(const struct parser *p)
     return at_end(p) ? '\0' : p->text.ptr[p->at];
 }
 
-static void skip_space(struct parser *p)
+/* Most programs write one blank, or none. */
+static inline void skip_space(struct parser *p)
 {
-    while (!at_end(p)) {
-        char c = p->text.ptr[p->at];
-        if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
-            return;
-        }
-        p->at++;
+    const char *at = p->text.ptr + p->at, *end = p->text.ptr + p->text.len;
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) {
+        at++;
     }
+    p->at = (size_t)(at - p->text.ptr);
 }
-
-/* How many of PLAIN_BYTES bytes stand before the first that ends the plain run: quote, backslash,
- * control, non-ASCII. */
-#ifdef __SSE2__
-enum { PLAIN_BYTES = 16 };
-
-static size_t plain_in_word(const char *ptr)
-{
-    __m128i w = _mm_loadu_si128((const __m128i *)(const void *)ptr);
-    __m128i quote = _mm_cmpeq_epi8(w, _mm_set1_epi8('"'));
-    __m128i slash = _mm_cmpeq_epi8(w, _mm_set1_epi8('\\'));
-    /* As signed bytes, what is not ASCII is below 0x20 too. */
-    __m128i low = _mm_cmplt_epi8(w, _mm_set1_epi8(0x20));
-    unsigned hit = (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), low));
-    return hit == 0 ? PLAIN_BYTES : (size_t)__builtin_ctz(hit);
-}
-#else
-enum { PLAIN_BYTES = 8 };
-
-/* Borrows of the subtractions can only mark bytes above a true one, which is below. */
-static size_t plain_in_word(const char *ptr)
-{
-    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the lowest");
-    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
-    uint64_t w;
-    memcpy(&w, ptr, sizeof(w));
-    uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
-    uint64_t hit = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w);
-    hit = (hit | w) & high;
-    return hit == 0 ? PLAIN_BYTES : (size_t)__builtin_ctzll(hit) / 8;
-}
-#endif
 
 static int hex_digit(char c)
 {
@@ -192,15 +157,15 @@ static enum rc read_escape(struct parser *p, char *out, size_t *n)
 }
 
 /* Moves p->at over bytes that stand for themselves, to the quote or backslash behind them. With
- * `dst` they are copied there too, where PLAIN_BYTES more than the string's have room. */
+ * `dst` they are copied there too, where JSON_PLAIN_BYTES more than the string's have room. */
 static inline __attribute__((always_inline)) enum rc run_plain(struct parser *p, char **dst)
 {
     for (;;) {
-        size_t n_plain = PLAIN_BYTES;
-        while (n_plain == PLAIN_BYTES && p->text.len - p->at >= PLAIN_BYTES) {
-            n_plain = plain_in_word(p->text.ptr + p->at);
+        size_t n_plain = JSON_PLAIN_BYTES;
+        while (n_plain == JSON_PLAIN_BYTES && p->text.len - p->at >= JSON_PLAIN_BYTES) {
+            n_plain = json_plain(p->text.ptr + p->at);
             if (dst != NULL) {
-                memcpy(*dst, p->text.ptr + p->at, PLAIN_BYTES);
+                memcpy(*dst, p->text.ptr + p->at, JSON_PLAIN_BYTES);
                 *dst += n_plain;
             }
             p->at += n_plain;
@@ -268,7 +233,7 @@ static enum rc read_escaped(struct parser *p, size_t start, struct str *out)
     if (end >= p->text.len) {
         return fail(p, p->text.len, "the text ends inside a string");
     }
-    char *text = arena_alloc(p->a, end - start + PLAIN_BYTES);
+    char *text = arena_alloc(p->a, end - start + JSON_PLAIN_BYTES);
     if (text == NULL) {
         return fail_arena(p);
     }
@@ -403,13 +368,19 @@ static enum rc names_grow(struct parser *p, struct frame *f)
     return RC_OK;
 }
 
+/* Names of one length mostly differ in their first byte. */
+static bool same_name(const char *a, struct str b)
+{
+    return b.len == 0 || (a[0] == b.ptr[0] && memcmp(a, b.ptr, b.len) == 0);
+}
+
 /* Notes the name of `child`, which is not yet a member; refuses one that is there already. */
 static enum rc names_add(struct parser *p, struct frame *f, struct json *child, size_t name_at)
 {
     bool twice = false;
     if (f->node->n < NAMES_LINEAR_MAX) {
         for (struct json *it = f->node->first; it != NULL && !twice; it = it->next) {
-            twice = str_eq(it->name, child->name);
+            twice = it->name.len == child->name.len && same_name(it->name.ptr, child->name);
         }
     } else {
         enum rc rc = names_grow(p, f);
@@ -470,10 +441,11 @@ static enum rc read_name(struct parser *p, struct frame *f, struct json *child)
 static enum rc read_value(struct parser *p, struct json **out, bool *opened)
 {
     struct frame *f = p->depth > 0 ? &p->stack[p->depth - 1] : NULL;
-    struct json *node = arena_alloc(p->a, sizeof(*node));
+    struct json *node = arena_take(p->a, sizeof(*node));
     if (node == NULL) {
         return fail_arena(p);
     }
+    *node = (struct json){0};
     if (f != NULL) {
         enum rc rc = f->node->type == JSON_OBJECT ? read_name(p, f, node) : RC_OK;
         if (rc != RC_OK) {
@@ -570,25 +542,18 @@ enum rc json_parse(struct str text, struct arena *a, const struct json **out, st
 
 /* ---- looking things up ---- */
 
-const struct json *json_get(const struct json *object, const char *name)
+const struct json *json_find(const struct json *object, struct str name)
 {
     if (object == NULL || object->type != JSON_OBJECT) {
         return NULL;
     }
-    struct str wanted = str_from(name);
     JSON_EACH(object, it)
     {
-        if (str_eq(it->name, wanted)) {
+        if (it->name.len == name.len && same_name(it->name.ptr, name)) {
             return it;
         }
     }
     return NULL;
-}
-
-const struct json *json_get_present(const struct json *object, const char *name)
-{
-    const struct json *member = json_get(object, name);
-    return member != NULL && member->type != JSON_NULL ? member : NULL;
 }
 
 const char *json_type_name(enum json_type t)

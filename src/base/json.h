@@ -30,10 +30,24 @@ struct json {
  * is reached. *out lives in the arena. White space around the value is allowed, nothing else. */
 RC json_parse(struct str text, struct arena *a, const struct json **out, struct err *err);
 
+/* Whether the text is one object, by the rules of json_parse, of which nothing is kept: for whoever
+ * passes it on and needs one member of it. *value is that member's value as written, ptr NULL when
+ * absent. Repeated names are seen only where `name` itself is; false too when a name of the
+ * outermost object is written with escapes. Then json_parse tells what is wrong, if anything is. */
+MUST_CHECK bool json_scan_member(struct str text, struct str name, struct str *value);
+
 /* The member called `name`, or NULL when absent or not an object. */
-const struct json *json_get(const struct json *object, const char *name);
+const struct json *json_find(const struct json *object, struct str name);
+static inline const struct json *json_get(const struct json *object, const char *name)
+{
+    return json_find(object, str_from(name));
+}
 /* A member that is null counts as absent. */
-const struct json *json_get_present(const struct json *object, const char *name);
+static inline const struct json *json_get_present(const struct json *object, const char *name)
+{
+    const struct json *member = json_get(object, name);
+    return member != NULL && member->type != JSON_NULL ? member : NULL;
+}
 const char *json_type_name(enum json_type t);
 /* Whether a number is a whole one that fits; 1.0 and 1e2 count as whole. */
 MUST_CHECK bool json_to_i64(const struct json *n, int64_t *out);

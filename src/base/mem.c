@@ -1,6 +1,7 @@
 /* mem.c: wrappers round the C library's allocator; nothing else calls it. */
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,4 +167,11 @@ void mem_unmap(void *ptr, size_t bytes)
 void mem_wipe(void *ptr, size_t bytes)
 {
     explicit_bzero(ptr, bytes);
+}
+
+void mem_keep(size_t bytes)
+{
+    int kept = (int)MIN(bytes, (size_t)INT32_MAX);
+    mallopt(M_TRIM_THRESHOLD, kept);
+    mallopt(M_MMAP_THRESHOLD, kept / 4); /* larger ones come from the kernel and go back to it */
 }

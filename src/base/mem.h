@@ -39,6 +39,10 @@ void mem_free_pages(void *ptr);
 MUST_CHECK void *mem_map(size_t bytes);
 void mem_unmap(void *ptr, size_t bytes);
 
+/* Of what is freed up to `bytes` stay with the process for whoever asks next: giving pages back and
+ * taking new ones costs more than a long request itself. Once, at start. */
+void mem_keep(size_t bytes);
+
 /* Overwrites and is never optimised away. */
 void mem_wipe(void *ptr, size_t bytes);
 

@@ -22,9 +22,9 @@ size_t str_find(struct str s, struct str needle)
     return hit == NULL ? s.len : (size_t)(hit - s.ptr);
 }
 
-bool str_eq_nocase(struct str a, struct str b)
+bool str_same_nocase(const char *a, const char *b, size_t n)
 {
-    return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
+    return n == 0 || strncasecmp(a, b, n) == 0;
 }
 
 static bool str_is_space(char c)
@@ -134,25 +134,28 @@ size_t str_put_u64(char dst[STR_U64_BYTES], uint64_t v)
                                 "25262728293031323334353637383940414243444546474849"
                                 "50515253545556575859606162636465666768697071727374"
                                 "75767778798081828384858687888990919293949596979899";
-    char text[STR_U64_BYTES];
-    size_t at = sizeof(text);
-    if (v < 10) {
-        dst[0] = (char)('0' + v);
-        return 1;
+    size_t n = 1;
+    for (uint64_t rest = v; rest >= 10; n++) {
+        /* Three digits a step: a division costs more than a comparison. */
+        if (rest >= 1000) {
+            rest /= 1000;
+            n += 2;
+        } else {
+            rest /= 10;
+        }
     }
+    size_t at = n;
     while (v >= 100) {
         at -= 2;
-        memcpy(text + at, pairs + v % 100 * 2, 2);
+        memcpy(dst + at, pairs + v % 100 * 2, 2);
         v /= 100;
     }
     if (v >= 10) {
-        at -= 2;
-        memcpy(text + at, pairs + v * 2, 2);
+        memcpy(dst, pairs + v * 2, 2);
     } else {
-        text[--at] = (char)('0' + v);
+        dst[0] = (char)('0' + v);
     }
-    memcpy(dst, text + at, sizeof(text) - at);
-    return sizeof(text) - at;
+    return n;
 }
 
 bool str_copy(char *dst, size_t dst_bytes, struct str s)

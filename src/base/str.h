@@ -59,7 +59,11 @@ static inline struct str str_slice(struct str s, size_t from, size_t to)
 size_t str_find(struct str s, struct str needle);
 
 /* ASCII case ignored. */
-bool str_eq_nocase(struct str a, struct str b);
+bool str_same_nocase(const char *a, const char *b, size_t n);
+static inline bool str_eq_nocase(struct str a, struct str b)
+{
+    return a.len == b.len && str_same_nocase(a.ptr, b.ptr, a.len);
+}
 
 /* Whether the whole of s fits the pattern, in which '*' stands for any bytes. O(s * stars). */
 bool str_matches(struct str pattern, struct str s);

@@ -69,6 +69,9 @@ static enum rc front_tls(struct front *f, const struct addr *a, bool api, struct
     return tls_keep_create(out, f->loop, &conf, err);
 }
 
+/* Of freed memory: a few long requests' bodies and what is made of them. */
+enum { FRONT_KEEP_BYTES = 16 << 20 };
+
 static void front_log(const struct settings *s)
 {
     const struct log_options log = {.service = "bud",
@@ -100,6 +103,7 @@ enum rc front_init(struct front *f, const struct args *a, struct err *err)
     const struct settings *s = &f->settings;
     front_log(s);
     front_raise_files();
+    mem_keep(FRONT_KEEP_BYTES);
     rc = front_address(s, "--listen", s->listen, &f->listen, err);
     return rc == RC_OK ? front_address(s, "--admin-listen", s->admin_listen, &f->admin_listen, err)
                        : rc;

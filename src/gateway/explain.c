@@ -167,7 +167,7 @@ static void explain_write_server(struct json_writer *w, const struct explain_row
 static void explain_write_times(struct json_writer *w, const struct explain_row *row)
 {
     for (unsigned i = 0; i < GW_STAGE_N; i++) {
-        explain_ms(w, stages_name(i), row->stage_ns[i]);
+        explain_ms(w, stages_name(i).ptr, row->stage_ns[i]); /* a literal */
     }
     explain_ms(w, "first_event", row->first_event_ns);
     explain_ms(w, "total", row->total_ns);
@@ -273,11 +273,10 @@ static void explain_fill_names(struct explain_row *row, struct gw_request *r)
 static void explain_fill(struct explain_row *row, struct gw_request *r, int http_status)
 {
     uint64_t now = explain_now(r);
-    uint64_t wall_ms = clock_wall_ns(loop_clock(r->gateway->loop)) / EXPLAIN_NS_PER_MS;
     *row = (struct explain_row){
         .rc = r->err.code,
         .http_status = http_status,
-        .at_ms = (int64_t)(wall_ms - (now - r->started_ns) / EXPLAIN_NS_PER_MS),
+        .at_ms = (int64_t)(r->started_wall_ns / EXPLAIN_NS_PER_MS),
         .cost_nano = r->cost_nano,
         .failed = r->failed,
         .stream = r->stream,
@@ -341,7 +340,8 @@ void explain_put(struct gw_request *r, int http_status)
         return;
     }
     explain_fill(&row, r, http_status);
-    bool stored = explain_keep(r->gateway->shared->explain, &row, explain_now(r) / 1000000000u);
+    bool stored = explain_keep(r->gateway->shared->explain, &row,
+                               (row.started_ns + row.total_ns) / 1000000000u);
     if (stored && j != NULL) {
         explain_store(j, &row);
     }

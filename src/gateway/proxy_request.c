@@ -26,7 +26,8 @@ bool proxy_request_edit(struct gw_attempt *a)
     if (r->clamped) { /* under the name that was used; both may be, and say the same */
         static const struct str old = STR_LIT("max_tokens"), new = STR_LIT("max_completion_tokens");
         struct str value = str_make(tokens, str_put_u64(tokens, r->output_tokens_max));
-        bool has_new = splice_has(buf_str(&r->body), new);
+        /* Who has given no limit has neither, or a null: the old name is set, whatever it was. */
+        bool has_new = r->parsed.has_max_tokens && splice_has(buf_str(&r->body), new);
         if (has_new) {
             edits[n++] = (struct splice_edit){new, value};
         }

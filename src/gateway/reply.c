@@ -3,17 +3,12 @@
 #include "base/clock.h"
 #include "gateway/stages.h"
 
-void gw_header(struct gw_headers *h, const char *name, const char *value)
-{
-    h->rows[h->n++] = (struct http_header){str_from(name), str_from(value)};
-}
-
 /* "auth;dur=0.012, ", the time in milliseconds. */
-static size_t gw_timing(char *out, const char *name, uint64_t ns)
+static size_t gw_timing(char *out, struct str name, uint64_t ns)
 {
     uint64_t us = ns / 1000u;
-    size_t n = strlen(name);
-    memcpy(out, name, n);
+    size_t n = name.len;
+    memcpy(out, name.ptr, n);
     memcpy(out + n, ";dur=", 5);
     n += 5;
     n += str_put_u64(out + n, us / 1000u);
@@ -45,7 +40,7 @@ void gw_timing_comment(struct buf *out, const struct gw_request *r)
     char text[GW_TIMING_BYTES];
     uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
     size_t used = gw_timings(text, r, now);
-    used += gw_timing(text + used, "total", now - r->started_ns);
+    used += gw_timing(text + used, STR_LIT("total"), now - r->started_ns);
     buf_add_cstr(out, ": server-timing ");
     buf_add_str(out, str_make(text, used - 2));
     buf_add_cstr(out, "\n\n");
@@ -56,13 +51,12 @@ void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const cha
     uint64_t now = clock_mono_ns(loop_clock(r->gateway->loop));
     size_t used = gw_timings(h->timing, r, now);
     h->n = 0;
-    h->timing[used - 2] = '\0'; /* the last comma */
-    h->processing_ms[str_put_u64(h->processing_ms, (now - r->started_ns) / 1000000u)] = '\0';
+    size_t n_ms = str_put_u64(h->processing_ms, (now - r->started_ns) / 1000000u);
     gw_header(h, "content-type", content_type);
     gw_header(h, "x-request-id", r->id);
     gw_header(h, "openai-version", "2020-10-01");
-    gw_header(h, "openai-processing-ms", h->processing_ms);
-    gw_header(h, "server-timing", h->timing);
+    gw_header_str(h, STR_LIT("openai-processing-ms"), str_make(h->processing_ms, n_ms));
+    gw_header_str(h, STR_LIT("server-timing"), str_make(h->timing, used - 2)); /* no last comma */
     stage_limit_headers(r, h);
 }
 

@@ -136,6 +136,9 @@ bool splice_has(struct str object, struct str name)
 void splice(struct buf *out, struct str object, const struct splice_edit *edits, uint32_t n)
 {
     ASSERT(n <= SPLICE_EDITS_MAX);
+    if (buf_reserve(out, object.len) == NULL) { /* at once: it may be long */
+        return;
+    }
     uint32_t done = 0;
     size_t kept = 0; /* copied so far */
     size_t i = splice_skip_to(object, 0, "\"");

@@ -3,39 +3,33 @@
  * A prompt has at most as many tokens as its body has bytes, so that what is set aside is never too
  * little. When less is left than was asked for, the output is cut to it: max_tokens goes on
  * smaller, and the answer ends with finish_reason "length". */
-#include "base/clock.h"
 #include "gateway/stages.h"
 #include "obs/metric.h"
 
-static struct limit_time limit_now(const struct gw_request *r)
-{
-    const struct clock *c = loop_clock(r->gateway->loop);
-    return (struct limit_time){.mono_ns = clock_mono_ns(c), .wall_s = clock_wall_s(c)};
-}
-
-static void limit_subject_add(struct gw_request *r, const char *kind, struct str name,
+static void limit_subject_add(struct gw_request *r, struct str kind, struct str name,
                               const struct cat_limits *limits)
 {
     char *text = r->subject_names[r->n_subjects];
-    size_t n = strlen(kind);
-    memcpy(text, kind, n);
-    str_copy(text + n, LIMIT_NAME_BYTES - n, name);
-    r->subjects[r->n_subjects++] = (struct limit_subject){.name = str_from(text), .limits = limits};
+    size_t room = LIMIT_NAME_BYTES - kind.len;
+    memcpy(text, kind.ptr, kind.len);
+    str_copy(text + kind.len, room, name);
+    r->subjects[r->n_subjects++] = (struct limit_subject){
+        .name = str_make(text, kind.len + MIN(name.len, room - 1)), .limits = limits};
 }
 
 static void limit_subjects(struct gw_request *r)
 {
     r->n_subjects = 0;
     if (r->who_limits != NULL) {
-        limit_subject_add(r, "key:", r->who.id, r->who_limits);
+        limit_subject_add(r, STR_LIT("key:"), r->who.id, r->who_limits);
     }
     if (r->user != NULL) {
-        limit_subject_add(r, "user:", r->user->name, &r->user->limits);
+        limit_subject_add(r, STR_LIT("user:"), r->user->name, &r->user->limits);
     }
     if (r->project != NULL) {
-        limit_subject_add(r, "project:", r->project->name, &r->project->limits);
+        limit_subject_add(r, STR_LIT("project:"), r->project->name, &r->project->limits);
     }
-    limit_subject_add(r, "model:", r->wanted->name, &r->wanted->limits);
+    limit_subject_add(r, STR_LIT("model:"), r->wanted->name, &r->wanted->limits);
 }
 
 /* What callers pay: the model's own price, else the dearest of its servers'. */
@@ -201,7 +195,7 @@ enum gw_result stage_limit(struct gw_request *r)
         .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};
     struct limit_result *res = &r->why.limit;
     bool granted = limit_reserve(g->shared->limiter, r->subjects, r->n_subjects, &r->ask,
-                                 limit_now(r), &r->ticket, res);
+                                 stages_limit_time(r), &r->ticket, res);
     if (!granted && res->refused == LIMIT_ASK) {
         r->lease_wait.done = limit_on_lease;
         r->lease_wait.ctx = r;
@@ -222,20 +216,21 @@ void stage_limit_settle(struct gw_request *r)
     const struct gw_attempt *a = r->attempt;
     uint64_t tokens = (uint64_t)a->prompt_tokens + a->output_tokens;
     r->cost_nano = limit_cost(&r->price, a->prompt_tokens, a->cached_tokens, a->output_tokens);
-    limit_settle(r->gateway->shared->limiter, &r->ticket, tokens, r->cost_nano, limit_now(r));
+    limit_settle(r->gateway->shared->limiter, &r->ticket, tokens, r->cost_nano,
+                 stages_limit_time(r));
 }
 
 /* ---- headers ---- */
 
 /* As Go writes durations: "12ms", "1s", "6m0s". */
-static void limit_duration(char *out, uint64_t ns)
+static struct str limit_duration(char *out, uint64_t ns)
 {
     uint64_t ms = (ns + 999999u) / 1000000u;
     size_t n = 0;
     if (ms > 0 && ms < 1000) {
         n = str_put_u64(out, ms);
-        memcpy(out + n, "ms", 3);
-        return;
+        memcpy(out + n, "ms", 2);
+        return str_make(out, n + 2);
     }
     uint64_t s = (ms + 999u) / 1000u;
     if (s >= 60) {
@@ -243,12 +238,13 @@ static void limit_duration(char *out, uint64_t ns)
         out[n++] = 'm';
     }
     n += str_put_u64(out + n, s % 60);
-    memcpy(out + n, "s", 2);
+    out[n++] = 's';
+    return str_make(out, n);
 }
 
-static void limit_number(char *out, uint64_t v)
+static struct str limit_number(char *out, uint64_t v)
 {
-    out[str_put_u64(out, v)] = '\0';
+    return str_make(out, str_put_u64(out, v));
 }
 
 void stage_limit_headers(const struct gw_request *r, struct gw_headers *h)
@@ -257,21 +253,21 @@ void stage_limit_headers(const struct gw_request *r, struct gw_headers *h)
     if (r->n_subjects == 0) {
         return;
     }
-    limit_look(r->gateway->shared->limiter, r->subjects, r->n_subjects, limit_now(r), &s);
+    limit_look(r->gateway->shared->limiter, r->subjects, r->n_subjects, stages_limit_time(r), &s);
     if (s.has_requests) {
-        limit_number(h->limits[0], s.requests_limit);
-        limit_number(h->limits[1], s.requests_left);
-        limit_duration(h->limits[2], s.requests_reset_ns);
-        gw_header(h, "x-ratelimit-limit-requests", h->limits[0]);
-        gw_header(h, "x-ratelimit-remaining-requests", h->limits[1]);
-        gw_header(h, "x-ratelimit-reset-requests", h->limits[2]);
+        gw_header_str(h, STR_LIT("x-ratelimit-limit-requests"),
+                      limit_number(h->limits[0], s.requests_limit));
+        gw_header_str(h, STR_LIT("x-ratelimit-remaining-requests"),
+                      limit_number(h->limits[1], s.requests_left));
+        gw_header_str(h, STR_LIT("x-ratelimit-reset-requests"),
+                      limit_duration(h->limits[2], s.requests_reset_ns));
     }
     if (s.has_tokens) {
-        limit_number(h->limits[3], s.tokens_limit);
-        limit_number(h->limits[4], s.tokens_left);
-        limit_duration(h->limits[5], s.tokens_reset_ns);
-        gw_header(h, "x-ratelimit-limit-tokens", h->limits[3]);
-        gw_header(h, "x-ratelimit-remaining-tokens", h->limits[4]);
-        gw_header(h, "x-ratelimit-reset-tokens", h->limits[5]);
+        gw_header_str(h, STR_LIT("x-ratelimit-limit-tokens"),
+                      limit_number(h->limits[3], s.tokens_limit));
+        gw_header_str(h, STR_LIT("x-ratelimit-remaining-tokens"),
+                      limit_number(h->limits[4], s.tokens_left));
+        gw_header_str(h, STR_LIT("x-ratelimit-reset-tokens"),
+                      limit_duration(h->limits[5], s.tokens_reset_ns));
     }
 }

@@ -12,6 +12,8 @@ enum {
     PARSE_HERE_BYTES_MAX = 256 << 10, /* a longer body would hold the loop for milliseconds */
     PARSE_ARENA_BYTES_MAX = 768 << 20,
     PARSE_PREFIX_BYTES = 1024,
+    PARSE_BEGUN_BYTES = 64 << 10,      /* of a body that have come: then it is believed … */
+    PARSE_RESERVE_BYTES_MAX = 4 << 20, /* … how long it says it is */
 };
 
 bool stage_parse_allows(const struct gw_request *r, struct str model)
@@ -161,14 +163,25 @@ static void parse_fail(struct gw_request *r)
     stages_release(r);
 }
 
+/* Room for all of a long body, which else would be moved each time it has doubled. */
+static enum rc parse_reserve(struct gw_request *r)
+{
+    const struct http_head *head = http_exchange_head(r->x);
+    uint64_t length = head->framing == HTTP_FRAMING_LENGTH ? head->content_length : 0;
+    if (r->body.len < PARSE_BEGUN_BYTES || length > PARSE_RESERVE_BYTES_MAX ||
+        length <= r->body.len || buf_reserve(&r->body, (size_t)length - r->body.len) != NULL) {
+        return RC_OK;
+    }
+    return err_set(&r->err, RC_OVERLOADED, "There is no memory for a request as large as this.");
+}
+
 void stage_parse_body(void *ctx, struct str bytes)
 {
     struct gw_request *r = ctx;
     if (r->ended) {
         return; /* the rest of a body that was refused */
     }
-    enum rc rc = stages_hold(r, &r->body, bytes, &r->err);
-    if (rc != RC_OK) {
+    if (parse_reserve(r) != RC_OK || stages_hold(r, &r->body, bytes, &r->err) != RC_OK) {
         parse_fail(r);
     }
 }

@@ -119,11 +119,10 @@ static uint32_t proxy_count(const struct json *usage, const char *name)
 }
 
 /* False when the reply tells no usage. */
-static bool proxy_read_usage(struct gw_attempt *a, const struct json *root)
+static bool proxy_read_usage(struct gw_attempt *a, const struct json *usage)
 {
     struct gw_request *r = a->request;
-    const struct json *usage = json_get_present(root, "usage");
-    if (usage == NULL) {
+    if (usage == NULL || usage->type == JSON_NULL) {
         return false;
     }
     const struct json *details = json_get_present(usage, "prompt_tokens_details");
@@ -146,7 +145,8 @@ static bool proxy_is_usage(struct gw_attempt *a, struct str data)
         str_find(data, STR_LIT("\"usage\": {")) == data.len) {
         return false; /* most events: not worth parsing */
     }
-    if (json_parse(data, scratch, &root, NULL) == RC_OK && proxy_read_usage(a, root)) {
+    if (json_parse(data, scratch, &root, NULL) == RC_OK &&
+        proxy_read_usage(a, json_get(root, "usage"))) {
         const struct json *choices = json_get_present(root, "choices");
         alone = choices != NULL && choices->type == JSON_ARRAY && choices->n == 0;
     }
@@ -251,8 +251,8 @@ static const struct proxy_trouble *proxy_trouble(int status)
 
 static void proxy_on_head(void *ctx, const struct http_head *head)
 {
-    static const char *const passed[GW_UPSTREAM_HEADERS_MAX] = {"retry-after", "retry-after-ms",
-                                                                "x-should-retry"};
+    static const struct str passed[GW_UPSTREAM_HEADERS_MAX] = {
+        STR_LIT("retry-after"), STR_LIT("retry-after-ms"), STR_LIT("x-should-retry")};
     struct gw_attempt *a = ctx;
     struct gw_request *r = a->request;
     a->status = head->status;
@@ -261,10 +261,10 @@ static void proxy_on_head(void *ctx, const struct http_head *head)
         r->stream && head->status == 200 && str_starts(type, STR_LIT("text/event-stream"));
     a->n_headers = 0;
     for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
-        struct str value = http_head_value(head, str_from(passed[i]));
+        struct str value = http_head_value(head, passed[i]);
         struct api_header *h = &a->headers[a->n_headers];
         if (value.len > 0 && str_copy(h->value, sizeof(h->value), value)) {
-            h->name = passed[i];
+            h->name = passed[i].ptr;
             a->n_headers++;
         }
     }
@@ -431,18 +431,41 @@ static void proxy_last_event(struct gw_request *r, const struct json *root)
     buf_deinit(&line);
 }
 
-static void proxy_pass_whole(struct gw_attempt *a, const struct json *root)
+static void proxy_pass_whole(struct gw_attempt *a, const struct json *usage)
 {
     struct gw_request *r = a->request;
-    if (r->begun) {
-        proxy_last_event(r, root);
-        return;
-    }
-    proxy_read_usage(a, root);
+    proxy_read_usage(a, usage);
     r->failed = a->status >= 400;
     stage_usage_settle(r, RC_OK); /* before the head, which says what is left */
     gw_reply_whole(r, buf_str(&a->reply));
     stages_resume(r, GW_DONE);
+}
+
+static void proxy_pass_json(struct gw_attempt *a, const struct json *root)
+{
+    if (a->request->begun) {
+        proxy_last_event(a->request, root);
+    } else {
+        proxy_pass_whole(a, json_get(root, "usage"));
+    }
+}
+
+/* The usual answer: checked, and parsed only where it tells what was used. False, and nothing done,
+ * when it needs a closer look. */
+static bool proxy_pass_checked(struct gw_attempt *a)
+{
+    const struct gw_request *r = a->request;
+    struct arena *scratch = &r->gateway->scratch;
+    const struct json *usage = NULL;
+    struct str text;
+    bool plain = a->status == 200 && !r->stream && !r->begun &&
+                 json_scan_member(buf_str(&a->reply), STR_LIT("usage"), &text) &&
+                 (text.ptr == NULL || json_parse(text, scratch, &usage, NULL) == RC_OK);
+    if (plain) {
+        proxy_pass_whole(a, usage);
+    }
+    arena_reset(scratch);
+    return plain;
 }
 
 static void proxy_whole(struct gw_attempt *a)
@@ -450,6 +473,9 @@ static void proxy_whole(struct gw_attempt *a)
     struct gw_request *r = a->request;
     struct arena *scratch = &r->gateway->scratch;
     const struct json *root = NULL;
+    if (proxy_pass_checked(a)) {
+        return;
+    }
     const struct proxy_trouble *trouble = proxy_trouble(a->status);
     bool whole =
         json_parse(buf_str(&a->reply), scratch, &root, NULL) == RC_OK && root->type == JSON_OBJECT;
@@ -458,12 +484,12 @@ static void proxy_whole(struct gw_attempt *a)
     } else if (trouble != NULL) {
         bool elsewhere = proxy_again(a, GW_ELSEWHERE, trouble->what);
         if (!elsewhere && whole && !trouble->ours) {
-            proxy_pass_whole(a, root);
+            proxy_pass_json(a, root);
         } else if (!elsewhere) {
             proxy_fail(r, RC_UPSTREAM, trouble->what);
         }
     } else if (whole && !(r->stream && a->status == 200)) {
-        proxy_pass_whole(a, root);
+        proxy_pass_json(a, root);
     } else {
         proxy_broke(a, GW_FINAL, RC_UPSTREAM, "its answer is not what was asked for");
     }

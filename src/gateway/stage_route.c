@@ -12,7 +12,6 @@
  * just died is still counted as ready until its exit is seen, and trying at once would only use up
  * the attempts. */
 #include "base/assert.h"
-#include "base/clock.h"
 #include "base/hash.h"
 #include "gateway/balance.h"
 #include "gateway/stages.h"
@@ -89,8 +88,7 @@ static bool route_begin(struct gw_attempt *a, const struct cat_model *m,
                         const struct cat_upstream *u, struct backend *b)
 {
     struct gw_request *r = a->request;
-    const struct clock *clock = loop_clock(r->gateway->loop);
-    const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
+    const struct limit_time now = stages_limit_time(r);
     if (!route_reserve(a, m, u, now)) {
         return false;
     }
@@ -275,14 +273,14 @@ void stage_route_finish(struct gw_attempt *a, enum breaker_end how)
 void stage_route_settle(struct gw_attempt *a)
 {
     const struct gw_request *r = a->request;
-    const struct clock *clock = loop_clock(r->gateway->loop);
-    const struct limit_time now = {clock_mono_ns(clock), clock_wall_s(clock)};
-    if (a->ticket.n > 0) {
-        int64_t cost =
-            limit_cost(&a->upstream->price, a->prompt_tokens, a->cached_tokens, a->output_tokens);
-        limit_settle(r->gateway->shared->limiter, &a->ticket,
-                     (uint64_t)a->prompt_tokens + a->output_tokens, cost, now);
+    if (a->ticket.n == 0) {
+        return; /* usually the second time: the clock is not read for nothing */
     }
+    const struct limit_time now = stages_limit_time(r);
+    int64_t cost =
+        limit_cost(&a->upstream->price, a->prompt_tokens, a->cached_tokens, a->output_tokens);
+    limit_settle(r->gateway->shared->limiter, &a->ticket,
+                 (uint64_t)a->prompt_tokens + a->output_tokens, cost, now);
 }
 
 /* ---- progress ---- */

@@ -39,7 +39,6 @@ static struct meta_usage usage_row(const struct gw_request *r)
 {
     const struct gw_attempt *a = r->attempt;
     uint64_t ms = (usage_now(r) - r->started_ns) / 1000000u;
-    uint64_t wall_ms = clock_wall_ns(loop_clock(r->gateway->loop)) / 1000000u;
     const struct str none = STR_LIT("");
     return (struct meta_usage){
         .request_id = str_from(r->id),
@@ -51,7 +50,7 @@ static struct meta_usage usage_row(const struct gw_request *r)
         .version = a->version != NULL ? a->version->name : none,
         .upstream = a->upstream != NULL ? a->upstream->name : none,
         .hedged = gw_hedge_other(r),
-        .started_ms = (int64_t)(wall_ms - MIN(ms, wall_ms)),
+        .started_ms = (int64_t)(r->started_wall_ns / 1000000u),
         .duration_ms = (int64_t)ms,
         .prompt_tokens = a->prompt_tokens,
         .cached_tokens = a->cached_tokens,

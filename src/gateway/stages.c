@@ -15,12 +15,15 @@ enum {
 };
 
 static const struct gw_stage gw_stages[GW_STAGE_N] = {
-    [GW_STAGE_AUTH] = {"auth", stage_auth},       [GW_STAGE_PARSE] = {"parse", stage_parse},
-    [GW_STAGE_ANSWER] = {"answer", stage_answer}, [GW_STAGE_LIMIT] = {"limit", stage_limit},
-    [GW_STAGE_ROUTE] = {"route", stage_route},    [GW_STAGE_PROXY] = {"proxy", stage_proxy},
+    [GW_STAGE_AUTH] = {STR_LIT("auth"), stage_auth},
+    [GW_STAGE_PARSE] = {STR_LIT("parse"), stage_parse},
+    [GW_STAGE_ANSWER] = {STR_LIT("answer"), stage_answer},
+    [GW_STAGE_LIMIT] = {STR_LIT("limit"), stage_limit},
+    [GW_STAGE_ROUTE] = {STR_LIT("route"), stage_route},
+    [GW_STAGE_PROXY] = {STR_LIT("proxy"), stage_proxy},
 };
 
-const char *stages_name(enum gw_stage_id stage)
+struct str stages_name(enum gw_stage_id stage)
 {
     return gw_stages[stage].name;
 }
@@ -28,6 +31,13 @@ const char *stages_name(enum gw_stage_id stage)
 static uint64_t stages_now(const struct gw_request *r)
 {
     return clock_mono_ns(loop_clock(r->gateway->loop));
+}
+
+struct limit_time stages_limit_time(const struct gw_request *r)
+{
+    uint64_t now = stages_now(r);
+    return (struct limit_time){.mono_ns = now,
+                               .wall_s = (int64_t)(gw_wall_ns(r, now) / 1000000000u)};
 }
 
 static void stages_fail(struct gw_request *r)
@@ -234,6 +244,7 @@ static struct gw_request *stages_new(struct gateway *g, struct http_exchange *x,
     r->gateway = g;
     r->x = x;
     r->started_ns = r->stage_started_ns = stages_now(r);
+    r->started_wall_ns = clock_wall_ns(loop_clock(g->loop));
     arena_init(&r->arena, STAGES_ARENA_BYTES_MAX);
     buf_init(&r->body, GATEWAY_BODY_BYTES_MAX);
     r->attempt = &r->attempts[0];
@@ -267,6 +278,7 @@ struct gw_request *stages_fork(struct gw_request *r, struct http_exchange *x)
     w->stage = r->stage;
     memcpy(w->stage_ns, r->stage_ns, sizeof(w->stage_ns));
     w->started_ns = r->started_ns;
+    w->started_wall_ns = r->started_wall_ns;
     w->stage_started_ns = r->stage_started_ns;
     memcpy(w->id, r->id, sizeof(w->id));
     memcpy(w->traceparent, r->traceparent, sizeof(w->traceparent));

@@ -80,8 +80,9 @@ struct gw_request {
     enum gw_stage_id stage;
     uint64_t stage_ns[GW_STAGE_N]; /* time spent, waiting included */
     uint64_t started_ns, stage_started_ns;
-    char id[GW_ID_BYTES]; /* x-request-id */
-    char traceparent[56]; /* of the client, or "" */
+    uint64_t started_wall_ns; /* by the wall clock; see gw_wall_ns */
+    char id[GW_ID_BYTES];     /* x-request-id */
+    char traceparent[56];     /* of the client, or "" */
     char tenant[META_KEY_ID_BYTES];
     struct cat *cat; /* held: the catalogue that the request began with */
     struct err err;
@@ -154,14 +155,24 @@ struct gw_request {
     struct loop_timer ping_timer; /* streams: when the next comment is due */
 };
 
+/* The wall clock's time at `mono_ns`, without looking at it again: a request's times fit together
+ * whatever becomes of that clock meanwhile. */
+static inline uint64_t gw_wall_ns(const struct gw_request *r, uint64_t mono_ns)
+{
+    return r->started_wall_ns + (mono_ns - r->started_ns);
+}
+
+/* Both clocks, for limits. */
+struct limit_time stages_limit_time(const struct gw_request *r);
+
 struct gw_stage {
-    const char *name; /* in server-timing */
+    struct str name; /* in server-timing */
     enum gw_result (*run)(struct gw_request *r);
 };
 
 /* The route's row in the one table of them. */
 const struct policy_row *gw_kind_policy(enum gw_kind kind);
-const char *stages_name(enum gw_stage_id stage);
+struct str stages_name(enum gw_stage_id stage);
 /* The id that a request is known by: the client's own when it is well-formed, else a new one. */
 void stages_make_id(struct rng *rng, const struct http_head *head, char out[GW_ID_BYTES]);
 
@@ -293,7 +304,14 @@ struct gw_headers {
     char timing[GW_TIMING_BYTES];
     char limits[6][24];
 };
-void gw_header(struct gw_headers *h, const char *name, const char *value);
+static inline void gw_header_str(struct gw_headers *h, struct str name, struct str value)
+{
+    h->rows[h->n++] = (struct http_header){name, value};
+}
+static inline void gw_header(struct gw_headers *h, const char *name, const char *value)
+{
+    gw_header_str(h, str_from(name), str_from(value));
+}
 void gw_headers_init(struct gw_headers *h, const struct gw_request *r, const char *content_type);
 void gw_reply_error(struct gw_request *r);
 /* Appends the stages' times as a comment, for the end of a stream. */

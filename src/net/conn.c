@@ -27,6 +27,9 @@
  * 5. While greeting, `timer` bounds the handshake and nothing else starts it.
  *
  * Not here: how one begins (conn_open.c), TLS (conn_tls.c). */
+#include <errno.h>
+#include <sys/socket.h>
+
 #include "base/assert.h"
 #include "base/mem.h"
 #include "net/conn_private.h"
@@ -327,6 +330,22 @@ static void conn_written(uv_write_t *req, int status)
     conn_tell_written(c);
 }
 
+/* How much of `flying` the kernel takes now, or libuv's error. A socket's own call: write() goes
+ * through the layers of files first. */
+static ssize_t conn_send(const struct conn *c)
+{
+    uv_os_fd_t fd;
+    int r = uv_fileno(&c->uv.handle, &fd);
+    if (r != 0) {
+        return r;
+    }
+    ssize_t n;
+    do {
+        n = send(fd, c->flying.ptr, c->flying.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? uv_translate_sys_error(errno) : n;
+}
+
 void conn_flush(struct conn *c)
 {
     if (c->closing || c->connecting || c->writing) {
@@ -339,20 +358,19 @@ void conn_flush(struct conn *c)
     struct buf swap = c->flying;
     c->flying = *from;
     *from = swap;
-    uv_buf_t b = uv_buf_init(c->flying.ptr, (unsigned)c->flying.len);
-    int r = uv_try_write(&c->uv.stream, &b, 1);
-    if (r == (int)c->flying.len) {
+    ssize_t n = conn_send(c);
+    if (n == (ssize_t)c->flying.len) {
         conn_buf_renew(c, &c->flying);
         return;
     }
-    size_t sent = r > 0 ? (size_t)r : 0;
-    b = uv_buf_init(c->flying.ptr + sent, (unsigned)(c->flying.len - sent));
-    c->write_req.data = c;
-    if (r < 0 && r != UV_EAGAIN) {
+    if (n < 0 && n != UV_EAGAIN) {
         conn_close(c, RC_CANCELLED);
         return;
     }
-    r = uv_write(&c->write_req, &c->uv.stream, &b, 1, conn_written);
+    size_t sent = n > 0 ? (size_t)n : 0;
+    uv_buf_t b = uv_buf_init(c->flying.ptr + sent, (unsigned)(c->flying.len - sent));
+    c->write_req.data = c;
+    int r = uv_write(&c->write_req, &c->uv.stream, &b, 1, conn_written);
     if (r != 0) {
         conn_close(c, RC_CANCELLED);
         return;

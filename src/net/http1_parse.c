@@ -354,13 +354,17 @@ static RC check_framing(struct http1_parser *p, struct err *err)
 /* An authority: something, without blanks, user part or path. */
 static bool authority_valid(struct str a)
 {
+    static const bool wrong[256] = {
+        [0 ... 0x20] = true, [0x7F ... 0xFF] = true, ['/'] = true,  ['?'] = true,
+        ['#'] = true,        ['@'] = true,           ['\\'] = true, ['"'] = true,
+        ['<'] = true,        ['>'] = true,           ['^'] = true,  ['`'] = true,
+        ['{'] = true,        ['|'] = true,           ['}'] = true,  [','] = true,
+    };
+    bool any = false;
     for (size_t i = 0; i < a.len; i++) {
-        unsigned char c = (unsigned char)a.ptr[i];
-        if (c <= 0x20 || c >= 0x7F || strchr("/?#@\\\"<>^`{|},", c) != NULL) {
-            return false;
-        }
+        any |= wrong[(unsigned char)a.ptr[i]];
     }
-    return true;
+    return !any;
 }
 
 /* RFC 9112 §3.2: origin-form, absolute-form (whose authority must be Host's), '*' for OPTIONS. */

@@ -303,9 +303,18 @@ const struct conn_events http_upstream_events = {
 
 static bool is_reserved(struct str name)
 {
-    return str_eq_nocase(name, STR_LIT("host")) || str_eq_nocase(name, STR_LIT("connection")) ||
-           str_eq_nocase(name, STR_LIT("content-length")) ||
-           str_eq_nocase(name, STR_LIT("transfer-encoding"));
+    switch (name.len) { /* most names differ in length already */
+    case 4:
+        return str_eq_nocase(name, STR_LIT("host"));
+    case 10:
+        return str_eq_nocase(name, STR_LIT("connection"));
+    case 14:
+        return str_eq_nocase(name, STR_LIT("content-length"));
+    case 17:
+        return str_eq_nocase(name, STR_LIT("transfer-encoding"));
+    default:
+        return false;
+    }
 }
 
 static RC write_headers(struct buf *out, const struct http_client_conf *conf, struct err *err)

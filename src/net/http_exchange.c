@@ -64,9 +64,18 @@ uint64_t http_exchange_left_ms(const struct http_server *s, const struct http_ex
 
 bool http_exchange_is_reserved(struct str name)
 {
-    return str_eq_nocase(name, STR_LIT("date")) || str_eq_nocase(name, STR_LIT("connection")) ||
-           str_eq_nocase(name, STR_LIT("content-length")) ||
-           str_eq_nocase(name, STR_LIT("transfer-encoding"));
+    switch (name.len) { /* most names differ in length already */
+    case 4:
+        return str_eq_nocase(name, STR_LIT("date"));
+    case 10:
+        return str_eq_nocase(name, STR_LIT("connection"));
+    case 14:
+        return str_eq_nocase(name, STR_LIT("content-length"));
+    case 17:
+        return str_eq_nocase(name, STR_LIT("transfer-encoding"));
+    default:
+        return false;
+    }
 }
 
 void http_exchange_error_body(const struct http_server *s, struct buf *out, int status,

@@ -120,12 +120,11 @@ static const bool token_bytes[256] = {
 
 bool http_name_valid(struct str name)
 {
+    bool all = name.len > 0;
     for (size_t i = 0; i < name.len; i++) {
-        if (!token_bytes[(unsigned char)name.ptr[i]]) {
-            return false;
-        }
+        all &= token_bytes[(unsigned char)name.ptr[i]];
     }
-    return name.len > 0;
+    return all;
 }
 
 /* Whether any of eight bytes is a control byte, TAB included. Borrows of the subtraction can mark
@@ -144,6 +143,10 @@ bool http_value_valid(struct str value)
     size_t start = 0;
     while (value.len - start >= 8 && !value_word_has_control(value.ptr + start)) {
         start += 8;
+    }
+    if (value.len >= 8 && value.len - start < 8 &&
+        !value_word_has_control(value.ptr + value.len - 8)) {
+        return true; /* the last word overlaps what was seen */
     }
     for (size_t i = start; i < value.len; i++) {
         unsigned char c = (unsigned char)value.ptr[i];

@@ -44,6 +44,7 @@ struct log_options {
 
 struct log_field {
     const char *key;
+    uint32_t key_bytes; /* known where the line is written: keys are literals */
     enum { LOG_FIELD_STR, LOG_FIELD_I64, LOG_FIELD_U64, LOG_FIELD_F64, LOG_FIELD_BOOL } type;
     union {
         struct str str;
@@ -77,7 +78,8 @@ void log_write(enum log_event_id event, const struct log_field *fields, size_t n
 
 static inline struct log_field log_str(const char *key, struct str value)
 {
-    return (struct log_field){.key = key, .type = LOG_FIELD_STR, .str = value};
+    return (struct log_field){
+        .key = key, .key_bytes = (uint32_t)strlen(key), .type = LOG_FIELD_STR, .str = value};
 }
 static inline struct log_field log_cstr(const char *key, const char *value)
 {
@@ -85,19 +87,23 @@ static inline struct log_field log_cstr(const char *key, const char *value)
 }
 static inline struct log_field log_i64(const char *key, int64_t value)
 {
-    return (struct log_field){.key = key, .type = LOG_FIELD_I64, .i64 = value};
+    return (struct log_field){
+        .key = key, .key_bytes = (uint32_t)strlen(key), .type = LOG_FIELD_I64, .i64 = value};
 }
 static inline struct log_field log_u64(const char *key, uint64_t value)
 {
-    return (struct log_field){.key = key, .type = LOG_FIELD_U64, .u64 = value};
+    return (struct log_field){
+        .key = key, .key_bytes = (uint32_t)strlen(key), .type = LOG_FIELD_U64, .u64 = value};
 }
 static inline struct log_field log_f64(const char *key, double value)
 {
-    return (struct log_field){.key = key, .type = LOG_FIELD_F64, .f64 = value};
+    return (struct log_field){
+        .key = key, .key_bytes = (uint32_t)strlen(key), .type = LOG_FIELD_F64, .f64 = value};
 }
 static inline struct log_field log_bool(const char *key, bool value)
 {
-    return (struct log_field){.key = key, .type = LOG_FIELD_BOOL, .boolean = value};
+    return (struct log_field){
+        .key = key, .key_bytes = (uint32_t)strlen(key), .type = LOG_FIELD_BOOL, .boolean = value};
 }
 /* The message of an error, and beside it log_err_code. */
 static inline struct log_field log_err(const struct err *err)

@@ -81,7 +81,8 @@ static uint32_t n_labels(enum metric_id id)
 static bool has_values(const struct metric_series *s, const struct str *values, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        if (!str_is(str_slice(values[i], 0, METRIC_VALUE_BYTES_MAX - 1), s->values[i])) {
+        struct str v = str_slice(values[i], 0, METRIC_VALUE_BYTES_MAX - 1);
+        if (s->values[i][v.len] != '\0' || (v.len > 0 && memcmp(s->values[i], v.ptr, v.len) != 0)) {
             return false;
         }
     }

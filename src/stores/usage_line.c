@@ -13,11 +13,32 @@ _Static_assert(USAGE_SUM_BYTES + 2 + 11 * (USAGE_TEXT_BYTES_MAX + 1) + 9 * 20 + 
 
 /* Each writes behind `at`, where there is room, and returns where it ends. */
 
+/* How many bytes of whole words hold no control character. Borrows of the subtractions can mark
+ * bytes above a true one only. */
+static size_t line_plain(const char *ptr, size_t n)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    size_t i = 0;
+    for (; n - i >= sizeof(ones); i += sizeof(ones)) {
+        uint64_t w;
+        memcpy(&w, ptr + i, sizeof(w));
+        uint64_t del = w ^ (ones * 0x7F);
+        if (((((w - ones * ' ') & ~w) | ((del - ones) & ~del)) & high) != 0) {
+            break;
+        }
+    }
+    return i;
+}
+
 static char *line_text(char *at, struct str s)
 {
     size_t n = MIN(s.len, (size_t)USAGE_TEXT_BYTES_MAX);
     *at++ = '\t';
-    for (size_t i = 0; i < n; i++) {
+    size_t plain = line_plain(s.ptr, n);
+    if (plain > 0) {
+        memcpy(at, s.ptr, plain);
+    }
+    for (size_t i = plain; i < n; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
         at[i] = c < ' ' || c == 0x7F ? '?' : (char)c;
     }

@@ -555,6 +555,116 @@ static void any_text_is_read_back(void **state)
     arena_deinit(&own);
 }
 
+/* What the scan says of "u": its value's text, "-" when absent, "!" when it is none of its
+ * business.
+ */
+static void scans(const char *text, const char *expected)
+{
+    struct str value;
+    bool ok = json_scan_member(str_from(text), STR_LIT("u"), &value);
+    const char *got = !ok ? "!" : value.ptr == NULL ? "-" : NULL;
+    if (got != NULL ? strcmp(got, expected) != 0 : !str_is(value, expected)) {
+        fail_msg("%s: '%.*s', not '%s'", text, got != NULL ? 1 : (int)value.len,
+                 got != NULL ? got : value.ptr, expected);
+    }
+}
+
+static void scan_finds_a_member(void **state)
+{
+    (void)state;
+    scans("{}", "-");
+    scans(" { \"u\" : 1 } ", "1");
+    scans("{\"u\":{\"a\":[1,{}]},\"b\":2}", "{\"a\":[1,{}]}");
+    scans("{\"b\":{\"u\":2},\"u\":[]}", "[]");
+    scans("{\"b\":[{\"u\":2}],\"u\":\"}\\\"\"}", "\"}\\\"\"");
+    scans("{\"u\":{}}", "{}");
+    scans("{\"u\":-0.5e+3,\"v\":null}", "-0.5e+3");
+    scans("{\"b\":{\"c\":1,\"c\":2}}", "-"); /* looked for by json_parse only */
+    scans("{\"u\":1,\"u\":2}", "!");
+    scans("{\"\\u0075\":1}", "!");
+    scans("", "!");
+    scans("[]", "!");
+    scans("1", "!");
+    scans("{\"u\":1}}", "!");
+    scans("{\"u\":1]", "!");
+    scans("{\"u\":[1}", "!");
+    scans("{\"u\":01}", "!");
+    scans("{\"u\":1.}", "!");
+    scans("{\"u\":1,}", "!");
+    scans("{\"u\":\"\n\"}", "!");
+    scans("{\"u\":\"\\x\"}", "!");
+    scans("{\"u\":\"\\", "!");
+    scans("{\"u\":\"\\u12", "!");
+    scans("{\"u\":\"\\ud83d\"}", "!");
+    scans("{\"u\":\"\\ude00\"}", "!");
+    scans("{\"u\":\"\\ud83d\\ude00\"}", "\"\\ud83d\\ude00\"");
+    scans("{\"u\":\"\xC3\"}", "!");
+    scans("{\"u\":tru}", "!");
+    scans("{\"u\"", "!");
+}
+
+/* Nesting to the limit and one more. */
+static void scan_deep(uint32_t depth, bool fits)
+{
+    struct buf b;
+    struct str value;
+    buf_init(&b, 4096);
+    buf_add_cstr(&b, "{\"u\":");
+    for (uint32_t i = 1; i < depth; i++) {
+        buf_add_byte(&b, '[');
+    }
+    for (uint32_t i = 1; i < depth; i++) {
+        buf_add_byte(&b, ']');
+    }
+    buf_add_byte(&b, '}');
+    assert_int_equal(json_scan_member(buf_str(&b), STR_LIT("u"), &value), fits);
+    assert_int_equal(parse(buf_str(&b)) != NULL, fits);
+    buf_deinit(&b);
+}
+
+/* Both say the same of whole and of damaged objects, repeated names apart. */
+static void scan_same_verdict(struct str text, uint32_t *n_ok)
+{
+    struct str value;
+    bool ok = json_scan_member(text, STR_LIT("u"), &value);
+    const struct json *v = parse(text);
+    if (v == NULL) {
+        assert_true(!ok || strstr(err.msg, "is repeated") != NULL);
+    } else if (!ok) {
+        assert_true(v->type != JSON_OBJECT || memchr(text.ptr, '\\', text.len) != NULL);
+    } else {
+        assert_int_equal(json_get(v, "u") != NULL, value.ptr != NULL);
+        *n_ok += 1;
+    }
+}
+
+static void scan_agrees_with_the_reader(void **state)
+{
+    (void)state;
+    struct rng r;
+    struct buf b;
+    uint32_t n_ok = 0;
+    rng_init(&r, 11);
+    buf_init(&b, 1 << 20);
+    scan_deep(JSON_DEPTH_MAX, true);
+    scan_deep(JSON_DEPTH_MAX + 1, false);
+    for (int round = 0; round < 3000; round++) {
+        buf_reset(&b);
+        buf_add_cstr(&b, "{\"a\":");
+        random_value(&r, &b, 3);
+        buf_add_cstr(&b, ",\"u\":");
+        random_value(&r, &b, 3);
+        buf_add_byte(&b, '}');
+        scan_same_verdict(buf_str(&b), &n_ok);
+        for (int damage = 0; damage < 3; damage++) {
+            b.ptr[rng_below(&r, (uint32_t)b.len)] = (char)rng_below(&r, 256);
+            scan_same_verdict(buf_str(&b), &n_ok);
+        }
+    }
+    assert_true(n_ok > 1000);
+    buf_deinit(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +680,8 @@ int main(void)
         cmocka_unit_test(json_writes),
         cmocka_unit_test(json_doubles_survive),
         cmocka_unit_test(json_agrees_with_jansson),
+        cmocka_unit_test(scan_finds_a_member),
+        cmocka_unit_test(scan_agrees_with_the_reader),
     };
     return cmocka_run_group_tests(tests, make_arena, drop_arena);
 }

@@ -150,19 +150,10 @@ void gateway_authenticate_end(struct admin_caller *caller)
 
 /* ---- how the gateway is ---- */
 
-/* The breaker of this loop, unless it is closed and another loop's is not. */
-static enum breaker_state status_breaker(const struct backend *b, uint64_t now_ms)
-{
-    enum breaker_state own = breaker_look(&b->breaker, now_ms);
-    bool other = atomic_load_explicit(&b->server->n_open, memory_order_relaxed) > 0;
-    return own == BREAKER_CLOSED && other ? BREAKER_OPEN : own;
-}
-
 void gateway_write_status(struct gateway *g, struct json_writer *w)
 {
     static const char *const breakers[] = {"closed", "open", "half_open"};
     const struct cat *cat = g->cat;
-    uint64_t now_ms = loop_now_ms(g->loop);
     json_write_member_bool(w, "draining", g->draining);
     json_write_member_u64(w, "requests", gw_shared_n_requests(g->shared));
     json_write_member_u64(w, "waiting", gw_shared_n_waiting(g->shared));
@@ -176,7 +167,7 @@ void gateway_write_status(struct gateway *g, struct json_writer *w)
         json_write_object_begin(w);
         json_write_member_cstr(w, "name", b->name);
         json_write_member_bool(w, "ready", b->local ? g->backends.local_ready : b->ready);
-        json_write_member_cstr(w, "breaker", breakers[status_breaker(b, now_ms)]);
+        json_write_member_cstr(w, "breaker", breakers[gw_backend_breaker(b)]);
         json_write_member_u64(w, "outstanding", gw_backend_outstanding(b));
         json_write_object_end(w);
     }

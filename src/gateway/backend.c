@@ -11,15 +11,6 @@
 #include "obs/log.h"
 #include "obs/metric.h"
 
-/* Tells other loops whether this one's breaker is closed. */
-static void backend_count_open(struct backend *b, bool open)
-{
-    if (open != b->counted_open) {
-        b->counted_open = open;
-        atomic_fetch_add_explicit(&b->server->n_open, open ? 1 : UINT32_MAX, memory_order_relaxed);
-    }
-}
-
 static void backend_set_ready(struct backend *b, bool ready)
 {
     bool was = b->ready;
@@ -31,8 +22,7 @@ static void backend_set_ready(struct backend *b, bool ready)
     if (!ready) {
         http_pool_flush(b->pool);
     } else {
-        breaker_init(&b->breaker);
-        backend_count_open(b, false);
+        gw_server_reset(b->server);
         b->owner->on_well(b->owner->ctx);
     }
 }
@@ -103,7 +93,7 @@ static void backend_prepare(struct backend *b)
     if (can && !b->prepared && !b->gone) {
         b->prepared = true;
         backend_set_ready(b, true);
-        loop_timer_start(&b->probe_timer, 0);
+        loop_timer_start(&b->probe_timer, b->probe_after_ms);
     }
 }
 
@@ -183,7 +173,6 @@ static void backend_free(struct backend *b)
     http_pool_destroy(b->pool);
     resolve_stop(b->resolve);
     tls_keep_destroy(b->tls);
-    backend_count_open(b, false);
     gw_shared_server_put(b->owner->shared, b->server);
     /* A probe under way still ends in this turn; memory goes back behind it. */
     mem_wipe(b->auth, sizeof(b->auth));
@@ -222,7 +211,7 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
     if (u->key.len > 0) {
         snprintf(b->auth, sizeof(b->auth), "Bearer %.*s", STR(u->key));
     }
-    breaker_init(&b->breaker);
+    gw_server_reset(b->server); /* another one had the name, if any */
     list_init(&b->requests);
     loop_timer_init(&b->probe_timer, all->loop, backend_on_probe_timer, b);
     enum rc rc = backend_open(b, u, err);
@@ -231,9 +220,10 @@ static enum rc backend_make(struct backends *all, const struct cat_upstream *u, 
         mem_free(b);
         return err_context(err, "upstream %.*s", STR(u->name));
     }
+    b->probe_after_ms = all->n_made++ / BACKEND_PROBES * BACKEND_PROBES_MS % BACKEND_PROBE_MS;
     list_push_back(&all->all, &b->node);
     if (!b->local && b->prepared) {
-        loop_timer_start(&b->probe_timer, 0);
+        loop_timer_start(&b->probe_timer, b->probe_after_ms);
     }
     return RC_OK;
 }
@@ -324,6 +314,11 @@ bool gw_backends_any_ready(const struct backends *b)
 
 /* ---- calls ---- */
 
+enum breaker_state gw_backend_breaker(const struct backend *b)
+{
+    return gw_server_look(b->server, loop_now_ms(b->owner->loop));
+}
+
 static uint64_t backend_load(const _Atomic uint64_t *ms)
 {
     return atomic_load_explicit(ms, memory_order_relaxed);
@@ -339,7 +334,7 @@ static void backend_store(_Atomic uint64_t *ms, uint64_t now_ms)
 
 bool gw_backend_begin(struct backend *b)
 {
-    if (!b->ready || b->gone || !breaker_begin(&b->breaker, loop_now_ms(b->owner->loop))) {
+    if (!b->ready || b->gone || !gw_server_begin(b->server, loop_now_ms(b->owner->loop))) {
         return false;
     }
     b->outstanding++;
@@ -392,17 +387,16 @@ uint32_t gw_backend_outstanding(const struct backend *b)
 void gw_backend_finish(struct backend *b, enum breaker_end how)
 {
     uint64_t now = loop_now_ms(b->owner->loop);
-    bool was_closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
     ASSERT(b->outstanding > 0);
     b->outstanding--;
     atomic_fetch_sub_explicit(&b->server->n_outstanding, 1, memory_order_relaxed);
-    breaker_finish(&b->breaker, how, now);
+    /* Its name may be another server's by now. */
+    bool news = gw_server_finish(b->server, b->gone ? BREAKER_SAYS_NOTHING : how, now);
     if (how == BREAKER_OK) {
         gw_backend_progress(b);
     }
-    bool closed = breaker_look(&b->breaker, now) == BREAKER_CLOSED;
-    backend_count_open(b, !closed);
-    if (was_closed != closed) {
+    if (news) {
+        bool closed = gw_backend_breaker(b) == BREAKER_CLOSED;
         log_event(closed ? LOG_BREAKER_CLOSED : LOG_BREAKER_OPEN, log_cstr("upstream", b->name));
     }
     if (b->gone && b->outstanding == 0) {

@@ -11,13 +11,12 @@
  * Suspect = it has live streams that have begun and are not held back by their clients, and not one
  * of them moved for BACKEND_DUE_MS. It is asked only when no other server of the version is well,
  * until something comes from it, or the streams are gone and BACKEND_SUSPECT_MS have passed.
- * One loop. Where a process has several, each has its own connections, health checks and breaker;
- * how many requests are under way, progress and suspicion are shared (shared.h). */
+ * One loop. Where a process has several, each has its own connections and health checks; the
+ * breaker, how many requests are under way, progress and suspicion are shared (shared.h). */
 #ifndef GATEWAY_BACKEND_H
 #define GATEWAY_BACKEND_H
 
 #include "base/list.h"
-#include "gateway/breaker.h"
 #include "gateway/catalog_build.h"
 #include "gateway/shared.h"
 #include "net/http_client.h"
@@ -27,6 +26,8 @@ enum {
     BACKEND_PROBE_MS = 10000,
     BACKEND_PROBE_WAIT_MS = 5000, /* an answer takes longer: missed */
     BACKEND_MISSES_MAX = 3,
+    BACKEND_PROBES = 16, /* begin at once, the next ones so much later */
+    BACKEND_PROBES_MS = 40,
     BACKEND_PULSE_MS = 250, /* how often progress is looked at: suspect within 2 s */
     BACKEND_DUE_MS = 1500,
     BACKEND_SUSPECT_MS = 10000,
@@ -41,12 +42,10 @@ struct backend {
     struct addr addr;
     uint64_t shape; /* a hash of its other settings */
     struct http_pool *pool;
-    struct tls_keep *tls;    /* https:// */
-    struct resolve *resolve; /* a name instead of an address */
-    bool resolved, prepared; /* calls can be made; once true, stays so */
-    struct breaker breaker;
+    struct tls_keep *tls;     /* https:// */
+    struct resolve *resolve;  /* a name instead of an address */
+    bool resolved, prepared;  /* calls can be made; once true, stays so */
     struct gw_server *server; /* the same upstream as all loops see it */
-    bool counted_open;        /* in server->n_open */
     uint32_t outstanding;     /* requests of this loop that hold it */
     bool local;               /* gw_backends_set_local says whether it is ready */
     bool ready;
@@ -56,6 +55,7 @@ struct backend {
     /* health checks of those that are not local */
     struct loop_timer probe_timer;
     struct http_call *probe;
+    uint64_t probe_after_ms; /* the first one, so that many upstreams' are spread */
     uint32_t n_misses;
     bool probe_good;
     bool wants_200; /* else any answer below 500 will do */
@@ -67,6 +67,7 @@ struct backends {
     struct loop *loop;
     struct gw_shared *shared;
     uint32_t n_loops; /* with gateways: each has its share of an upstream's connections */
+    uint64_t n_made;
     struct list all;
     bool local_ready;
     uint32_t n_gone;
@@ -91,6 +92,8 @@ bool gw_backends_any_ready(const struct backends *b);
 /* Whether a call may be made; if so it was begun, and gw_backend_finish follows. */
 MUST_CHECK bool gw_backend_begin(struct backend *b);
 void gw_backend_finish(struct backend *b, enum breaker_end how);
+/* The breaker is the process's. */
+enum breaker_state gw_backend_breaker(const struct backend *b);
 /* Part of an answer has come from it. */
 void gw_backend_progress(struct backend *b);
 /* A token is due from it. Marks it suspect when nothing has come for too long. */

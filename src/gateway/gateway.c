@@ -296,7 +296,6 @@ enum rc gateway_create(struct gateway **out, struct loop *l, const struct gatewa
     list_init(&g->writers);
     gateway_seed(&g->rng);
     arena_init(&g->scratch, GATEWAY_SCRATCH_BYTES_MAX);
-    g->retry_budget = GATEWAY_RETRY_COST * GATEWAY_RETRIES_MAX;
     gw_backends_init(&g->backends, l, g->shared, g->conf.n_loops);
     g->backends.on_well = gateway_on_well;
     g->backends.on_away = stage_proxy_on_away;

@@ -86,7 +86,7 @@ void gw_hedge_on_timer(void *ctx)
     bool waits = first->call != NULL && !first->began && !r->ended && r->x != NULL;
     bool may = !r->hedged && r->n_attempts < GATEWAY_ATTEMPTS_MAX;
     if (waits && may && stage_proxy_may_retry(r->gateway) && !hedge_start(r)) {
-        r->gateway->retry_budget += GATEWAY_RETRY_COST;
+        gw_shared_retry_give(r->gateway->shared);
     }
 }
 

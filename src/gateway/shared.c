@@ -6,6 +6,7 @@
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "gateway/explain.h"
+#include "gateway/gateway.h"
 #include "gateway/limit.h"
 #include "gateway/lockout.h"
 
@@ -25,6 +26,7 @@ void gw_shared_create(struct gw_shared **out, const struct gw_shared_conf *conf)
     s->conf.waiting_max = conf->waiting_max != 0 ? conf->waiting_max : GW_WAITING_MAX;
     pthread_mutex_init(&s->lock, NULL);
     list_init(&s->servers);
+    atomic_init(&s->retry_budget, GATEWAY_RETRY_COST * GATEWAY_RETRIES_MAX);
     limiter_create(&s->limiter, shared_seed());
     lockout_create(&s->lockout, shared_seed());
     explain_create(&s->explain);
@@ -125,6 +127,40 @@ uint32_t gw_shared_n_requests(const struct gw_shared *s)
     return atomic_load_explicit(&s->n_requests, memory_order_relaxed);
 }
 
+/* ---- retries ---- */
+
+bool gw_shared_retry_take(struct gw_shared *s)
+{
+    uint32_t n = atomic_load_explicit(&s->retry_budget, memory_order_relaxed);
+    while (n >= GATEWAY_RETRY_COST) {
+        if (atomic_compare_exchange_weak_explicit(&s->retry_budget, &n, n - GATEWAY_RETRY_COST,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* With a full stock, the usual case, nothing is written. */
+static void shared_retry_add(struct gw_shared *s, uint32_t more)
+{
+    const uint32_t most = GATEWAY_RETRY_COST * GATEWAY_RETRIES_MAX;
+    uint32_t n = atomic_load_explicit(&s->retry_budget, memory_order_relaxed);
+    while (n < most &&
+           !atomic_compare_exchange_weak_explicit(&s->retry_budget, &n, MIN(n + more, most),
+                                                  memory_order_relaxed, memory_order_relaxed)) {}
+}
+
+void gw_shared_retry_earn(struct gw_shared *s)
+{
+    shared_retry_add(s, 1);
+}
+
+void gw_shared_retry_give(struct gw_shared *s)
+{
+    shared_retry_add(s, GATEWAY_RETRY_COST);
+}
+
 /* ---- upstreams ---- */
 
 uint32_t gw_shared_turn(struct gw_shared *s, uint64_t id)
@@ -145,6 +181,9 @@ struct gw_server *gw_shared_server_get(struct gw_shared *s, struct str name)
         found = mem_zalloc(sizeof(*found));
         found->name = mem_zalloc(name.len + 1);
         str_copy(found->name, name.len + 1, name);
+        pthread_mutex_init(&found->breaker_lock, NULL);
+        breaker_init(&found->breaker);
+        atomic_init(&found->closed, true);
         list_push_back(&s->servers, &found->node);
     }
     found->n_refs++;
@@ -161,7 +200,66 @@ void gw_shared_server_put(struct gw_shared *s, struct gw_server *server)
     }
     pthread_mutex_unlock(&s->lock);
     if (last) {
+        pthread_mutex_destroy(&server->breaker_lock);
         mem_free(server->name);
         mem_free(server);
     }
+}
+
+/* ---- their breakers ---- */
+
+/* A loop that does not see yet that it has opened makes one call more. */
+static bool server_is_closed(const struct gw_server *server)
+{
+    return atomic_load_explicit(&server->closed, memory_order_relaxed);
+}
+
+/* The lock is held. True when that is news. */
+static bool server_note(struct gw_server *server)
+{
+    bool closed = server->breaker.state == BREAKER_CLOSED;
+    bool news = closed != server_is_closed(server);
+    if (news) {
+        atomic_store_explicit(&server->closed, closed, memory_order_relaxed);
+    }
+    return news;
+}
+
+enum breaker_state gw_server_look(struct gw_server *server, uint64_t now_ms)
+{
+    if (server_is_closed(server)) {
+        return BREAKER_CLOSED;
+    }
+    pthread_mutex_lock(&server->breaker_lock);
+    enum breaker_state state = breaker_look(&server->breaker, now_ms);
+    pthread_mutex_unlock(&server->breaker_lock);
+    return state;
+}
+
+bool gw_server_begin(struct gw_server *server, uint64_t now_ms)
+{
+    if (server_is_closed(server)) {
+        return true; /* as breaker_begin, which counts nothing then */
+    }
+    pthread_mutex_lock(&server->breaker_lock);
+    bool may = breaker_begin(&server->breaker, now_ms);
+    pthread_mutex_unlock(&server->breaker_lock);
+    return may;
+}
+
+bool gw_server_finish(struct gw_server *server, enum breaker_end how, uint64_t now_ms)
+{
+    pthread_mutex_lock(&server->breaker_lock);
+    breaker_finish(&server->breaker, how, now_ms);
+    bool news = server_note(server);
+    pthread_mutex_unlock(&server->breaker_lock);
+    return news;
+}
+
+void gw_server_reset(struct gw_server *server)
+{
+    pthread_mutex_lock(&server->breaker_lock);
+    breaker_init(&server->breaker);
+    (void)server_note(server);
+    pthread_mutex_unlock(&server->breaker_lock);
 }

@@ -359,9 +359,7 @@ static bool proxy_may_wait(struct gw_request *r)
  * finish off servers that fail because they have too much to do. */
 bool stage_proxy_may_retry(struct gateway *g)
 {
-    bool may = g->retry_budget >= GATEWAY_RETRY_COST;
-    g->retry_budget -= may ? GATEWAY_RETRY_COST : 0;
-    return may;
+    return gw_shared_retry_take(g->shared);
 }
 
 static void proxy_log_break(const struct gw_attempt *a, const char *what)

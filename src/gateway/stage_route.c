@@ -37,12 +37,11 @@ struct route_pass {
 static void route_gather(const struct gw_request *r, const struct cat_version *v,
                          struct route_pass pass, struct route_choice *c)
 {
-    uint64_t now_ms = loop_now_ms(r->gateway->loop);
     c->n = 0;
     for (uint32_t i = 0; i < v->n_targets; i++) {
         const struct cat_upstream *u = v->targets[i];
         struct backend *b = gw_backends_find(&r->gateway->backends, u->name);
-        bool well = b != NULL && b->ready && breaker_look(&b->breaker, now_ms) != BREAKER_OPEN;
+        bool well = b != NULL && b->ready && gw_backend_breaker(b) != BREAKER_OPEN;
         if (!well || (pass.but.len > 0 && str_eq(u->name, pass.but)) ||
             (!pass.suspects && gw_backend_is_suspect(b))) {
             continue;

@@ -309,7 +309,7 @@ void stages_start(struct gateway *g, struct http_exchange *x, enum gw_kind kind,
         return;
     }
     const struct http_head *head = http_exchange_head(x);
-    g->retry_budget = MIN(g->retry_budget + 1, (uint32_t)GATEWAY_RETRY_COST * GATEWAY_RETRIES_MAX);
+    gw_shared_retry_earn(g->shared);
     r->kind = kind;
     r->model = model;
     stages_make_id(&g->rng, head, r->id);

@@ -338,7 +338,6 @@ struct gateway {
     struct list waiting;            /* requests that no server can take, oldest first */
     struct loop_timer line_timer;   /* looks again for them */
     struct loop_timer pulse_timer;  /* while any server holds a request */
-    uint32_t retry_budget;          /* see stage_proxy.c */
     uint32_t n_waiting, n_requests; /* of this loop */
     struct rng rng;                 /* ids of requests: unique, not secret */
     struct arena scratch;           /* what is parsed on the loop; reset after each use */

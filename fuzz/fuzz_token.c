@@ -1,10 +1,12 @@
 /* The first bytes describe a small vocabulary, the rest is text: whatever loads must encode, within
  * its arena, and decode to whole characters; a lossless vocabulary gives the text back.
  *
- * byte 0: bits 0-1 the model, bit 2 byte tokens or not, bit 3 parse_special, bit 4 add_special,
- *         bit 5 an unknown token, bits 6-7 and byte 1: the pre-tokenizer
+ * byte 0: bits 0-1 the model (0 with bit 7 of byte 1: unigram), bit 2 byte tokens or not, bit 3
+ * parse_special, bit 4 add_special, bit 5 an unknown token, bits 6-7 and byte 1: the pre-tokenizer
  * byte 2: n tokens; each: a length and type byte (bits 0-2 length, 3-5 type), then its text
- * then n merges (BPE): a length byte (mod 16) and "LEFT RIGHT" */
+ * then n merges (BPE): a length byte (mod 16) and "LEFT RIGHT"
+ * unigram instead of merges: units of a normaliser's trie, a byte; each: where (2 bytes) and itself
+ * (4); then a length byte and the trie's texts */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { ARENA_BYTES = 1 << 22, GGUF_BYTES = 1 << 20, TOKENS_MAX = 64 };
+enum { ARENA_BYTES = 1 << 22, GGUF_BYTES = 1 << 20, TOKENS_MAX = 64, UNIGRAM = 4, UNITS = 1024 };
 
 struct input {
     const uint8_t *ptr;
@@ -89,7 +91,7 @@ struct shape {
     uint32_t types[TOKENS_MAX];
 };
 
-static const char *const models[] = {"llama", "gpt2", "gemma4", "bert"};
+static const char *const models[] = {"llama", "gpt2", "gemma4", "bert", "t5"};
 
 /* GPT-2's mapping, the plain way. */
 static size_t byte_text(unsigned model, uint32_t b, char out[8])
@@ -139,9 +141,28 @@ static void put_merges(struct file *f, struct input *in)
     }
 }
 
+static void put_charsmap(struct file *f, struct input *in)
+{
+    uint32_t units[UNITS] = {0};
+    uint32_t n_trie = sizeof(units);
+    for (uint32_t n = take(in); n > 0; n--) {
+        uint32_t at = (uint32_t)take(in) << 8 | take(in);
+        struct str unit = take_str(in, sizeof(units[0]));
+        memcpy(&units[at % UNITS], unit.ptr, unit.len);
+    }
+    struct str texts = take_str(in, take(in));
+    put_array(f, "tokenizer.ggml.precompiled_charsmap", GGUF_U8,
+              sizeof(n_trie) + sizeof(units) + texts.len);
+    put(f, &n_trie, sizeof(n_trie));
+    put(f, units, sizeof(units));
+    put(f, texts.ptr, texts.len);
+}
+
 static void put_all(struct file *f, struct shape *s, struct input *in, uint8_t flags)
 {
-    uint32_t n_rows = 0, pre = (uint32_t)take(in) << 2 | flags >> 6;
+    uint8_t more = take(in);
+    uint32_t n_rows = 0, pre = (uint32_t)more << 2 | flags >> 6;
+    s->model = s->model == 0 && (more & 128) != 0 ? UNIGRAM : s->model;
     while (pretok_at(n_rows) != NULL) {
         n_rows++;
     }
@@ -160,7 +181,11 @@ static void put_all(struct file *f, struct shape *s, struct input *in, uint8_t f
         s->texts[i] = take_str(in, head & 7);
     }
     put_tokens(f, s);
-    put_merges(f, in);
+    if (s->model == UNIGRAM) {
+        put_charsmap(f, in);
+    } else {
+        put_merges(f, in);
+    }
     put_key(f, "tokenizer.ggml.unknown_token_id", GGUF_I32);
     put_u32(f, (flags & 32) != 0 && s->n > 0 ? s->n_bytes : UINT32_MAX);
     memcpy(f->bytes.ptr + 16, &f->n_kv, sizeof(f->n_kv));
@@ -171,8 +196,8 @@ static void put_all(struct file *f, struct shape *s, struct input *in, uint8_t f
 static bool is_lossless(const struct vocab *v, const struct shape *s, struct str text)
 {
     struct str space = STR_LIT("\xe2\x96\x81");
-    if (!s->with_bytes || s->model == 3) {
-        return false;
+    if (!s->with_bytes || s->model == 3 || s->model == UNIGRAM) {
+        return false; /* the normaliser of a unigram model takes away */
     }
     /* SPM's text: a U+2581 of the text's own is not told from a space, and without its token a
      * space stays the three bytes of it. */

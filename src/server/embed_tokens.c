@@ -142,10 +142,12 @@ static struct frame frame_of(const struct vocab *v)
 {
     const struct vocab_special *s = vocab_special(v);
     int32_t first = s->add_bos ? s->bos : TOKEN_NONE;
-    if (s->add_sep) {
-        return (struct frame){first, {s->sep, TOKEN_NONE}, s->sep};
+    int32_t sep = s->add_sep ? s->sep : TOKEN_NONE;
+    int32_t eos = s->add_eos ? s->eos : TOKEN_NONE;
+    if (eos == TOKEN_NONE) {
+        return (struct frame){first, {sep, TOKEN_NONE}, sep};
     }
-    return (struct frame){first, {s->eos, s->eos}, s->eos};
+    return (struct frame){first, {eos, sep}, eos};
 }
 
 static uint32_t frame_size(const struct frame *f)

@@ -14,8 +14,8 @@ import pytest
 from budlib import MODEL, MODEL_FILE, ROOT, Serve, bud, eventually
 
 GOLDEN = os.path.join(ROOT, "tests", "golden", "models")
-EMBEDDERS = ["bert", "nomic-bert", "qwen3-embed"]
-RERANKERS = ["bert-rank", "qwen3-rank"]
+EMBEDDERS = ["bert", "nomic-bert", "xlm-roberta", "qwen3-embed"]
+RERANKERS = ["bert-rank", "xlm-roberta-rank", "qwen3-rank"]
 TEXTS = ["word1 word2", "a b c", "hello?", "x"]
 
 
@@ -179,6 +179,16 @@ def test_rerank_cuts_documents_not_queries(served):
     _, short = post(served, "/v1/rerank", {**body, "max_tokens_per_doc": 5})
     assert short["usage"]["total_tokens"] == 2 * (5 + 2 + 3)
     refused(served, "/v1/rerank", {**body, "query": "a " * 60}, "query", "the query alone has 60")
+
+
+def test_rerank_by_pairs_of_xlm_roberta(served):
+    """<s> query </s></s> document </s>."""
+    body = {"model": "xlm-roberta-rank", "query": "free", "documents": ["the dog", "Everyone"]}
+    status, reply = post(served, "/v1/rerank", body)
+    assert status == 200, reply
+    n = {text: len(json.loads(bud("tokenize", f"{GOLDEN}/xlm-roberta-rank.gguf", text, "--json", "--no-special").stdout))
+         for text in ("free", "the dog", "Everyone")}
+    assert reply["usage"]["total_tokens"] == 2 * (n["free"] + 4) + n["the dog"] + n["Everyone"]
 
 
 def test_rerank_by_the_models_template(served):

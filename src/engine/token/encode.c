@@ -152,6 +152,8 @@ static RC encode_piece(struct encoder *e, struct str text, bool after_special, s
         return bpe_encode(e, text, err);
     case VOCAB_WORDPIECE:
         return wordpiece_encode(e, text, err);
+    case VOCAB_UNIGRAM:
+        return unigram_encode(e, text, err);
     }
     return RC_INTERNAL;
 }
@@ -230,11 +232,9 @@ RC vocab_encode(const struct vocab *v, struct str text, struct encode_options op
         encoder_add(&e, v->special.bos);
     }
     enum rc rc = encode_body(&e, text, opt.parse_special, err);
-    if (opt.add_special && v->special.add_sep) {
-        encoder_add(&e, v->special.sep);
-    }
-    if (opt.add_special && v->special.add_eos) {
-        encoder_add(&e, v->special.eos);
+    /* One of them: with both, SEP stands between two texts (XLM-RoBERTa: <s>A</s></s>B</s>). */
+    if (opt.add_special && (v->special.add_eos || v->special.add_sep)) {
+        encoder_add(&e, v->special.add_eos ? v->special.eos : v->special.sep);
     }
     if (rc == RC_OK) {
         rc = encoder_full(&e, err);

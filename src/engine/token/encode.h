@@ -12,6 +12,8 @@ struct encode_word {
     uint32_t out_idx, n_ids;
 };
 
+struct unigram_node;
+
 struct encoder {
     const struct vocab *v;
     struct arena *arena;
@@ -21,6 +23,8 @@ struct encoder {
     struct merge merge;
     char *scratch; /* one word, its spaces escaped or its bytes mapped */
     size_t scratch_bytes;
+    struct unigram_node *nodes; /* unigram.c's scratch for one word */
+    size_t n_nodes;
     struct encode_word *words;
     uint32_t words_mask;
 };
@@ -38,6 +42,7 @@ bool encoder_word_known(struct encoder *e, const struct encode_word *slot, struc
 RC spm_encode(struct encoder *e, struct str text, bool space_prefix, struct err *err);
 RC bpe_encode(struct encoder *e, struct str text, struct err *err);
 RC wordpiece_encode(struct encoder *e, struct str text, struct err *err);
+RC unigram_encode(struct encoder *e, struct str text, struct err *err);
 
 /* A symbol without a token goes out as its bytes' tokens, or as the unknown one. */
 RC encoder_add_bytes(struct encoder *e, struct str symbol, struct err *err);
@@ -52,6 +57,11 @@ struct str encoder_escape(struct encoder *e, struct str word, bool prefix);
 size_t encoder_n_chars(struct str text);
 
 RC encoder_full(const struct encoder *e, struct err *err);
+
+/* unigram.c at load: pieces, scores, normaliser */
+RC unigram_create(struct vocab *v, const struct gguf *g, struct err *err);
+/* NULL is allowed. */
+void unigram_destroy(struct unigram *u);
 
 /* bpe.c at load */
 RC bpe_merges_create(struct vocab *v, const struct gguf *g, struct err *err);

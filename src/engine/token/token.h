@@ -30,7 +30,7 @@ void vocab_destroy(struct vocab *v);
 
 struct vocab_special {
     int32_t bos, eos, eot, eom, unk, sep, pad; /* TOKEN_NONE when absent */
-    bool add_bos, add_eos, add_sep;            /* what encode's add_special does */
+    bool add_bos, add_eos, add_sep;            /* add_special: BOS, text, EOS or else SEP */
 };
 
 uint32_t vocab_size(const struct vocab *v);

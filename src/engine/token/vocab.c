@@ -190,6 +190,8 @@ static RC vocab_load(struct vocab *v, const struct gguf *g, struct err *err)
     }
     if (v->kind == VOCAB_BPE) {
         rc = bpe_merges_create(v, g, err);
+    } else if (v->kind == VOCAB_UNIGRAM) {
+        rc = unigram_create(v, g, err);
     }
     return rc != RC_OK ? rc : vocab_specials_create(v, err);
 }
@@ -213,6 +215,7 @@ void vocab_destroy(struct vocab *v)
     }
     vocab_specials_destroy(v->specials);
     bpe_merges_destroy(v->merges);
+    unigram_destroy(v->unigram);
     mem_free(v->table);
     mem_free(v->texts);
     mem_free(v->tokens);

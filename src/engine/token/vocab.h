@@ -13,7 +13,7 @@ enum {
     VOCAB_NAME_BYTES = 64,
 };
 
-enum vocab_kind { VOCAB_SPM, VOCAB_BPE, VOCAB_WORDPIECE };
+enum vocab_kind { VOCAB_SPM, VOCAB_BPE, VOCAB_WORDPIECE, VOCAB_UNIGRAM };
 
 /* U+2581, which stands for a space inside SPM texts. */
 #define VOCAB_SPACE     "\xe2\x96\x81"
@@ -24,13 +24,17 @@ struct vocab_token {
     uint16_t len;
     uint8_t attr; /* enum token_attr */
     bool eog;
-    uint32_t rank; /* SPM: order of its score, the best first */
+    union {
+        uint32_t rank; /* SPM: order of its score, the best first */
+        float score;   /* unigram: finite */
+    };
 };
 
 struct vocab_slot;     /* vocab.c */
 struct bpe_merges;     /* bpe.c */
 struct pretok_row;     /* pretok.h */
 struct vocab_specials; /* special.c */
+struct unigram;        /* unigram.c */
 
 struct vocab {
     char model[VOCAB_NAME_BYTES];
@@ -56,6 +60,7 @@ struct vocab {
     bool joins_space[256];
     const struct pretok_row *pretok;
     struct bpe_merges *merges;
+    struct unigram *unigram;
 };
 
 /* The id of a text that plain text may become: not a control, unknown or byte token. */

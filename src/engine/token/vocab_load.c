@@ -29,6 +29,7 @@ static const struct vocab_model_row vocab_models[] = {
     {"gemma4", VOCAB_BPE, "gemma4", true, false, true, false, TOKEN_NONE, TOKEN_NONE, TOKEN_NONE,
      TOKEN_NONE, TOKEN_NONE},
     {"bert", VOCAB_WORDPIECE, NULL, false, false, true, true, 101, TOKEN_NONE, 100, 102, 0},
+    {"t5", VOCAB_UNIGRAM, NULL, true, true, false, true, TOKEN_NONE, 1, 2, TOKEN_NONE, 0},
 };
 
 static RC vocab_load_pretok(struct vocab *v, const struct vocab_model_row *row, const char *file,
@@ -88,7 +89,7 @@ RC vocab_load_model(struct vocab *v, const struct gguf *g, struct err *err)
     if (row == NULL) {
         return err_set(err, RC_UNSUPPORTED,
                        "gguf %s: tokenizer model \"%s\" is not known (known: llama, gpt2, gemma4, "
-                       "bert)",
+                       "bert, t5)",
                        gguf_name(g), v->model);
     }
     v->kind = row->kind;
@@ -102,6 +103,7 @@ RC vocab_load_model(struct vocab *v, const struct gguf *g, struct err *err)
                                         .sep = row->sep,
                                         .pad = row->pad,
                                         .add_bos = row->add_bos,
+                                        .add_eos = row->kind == VOCAB_UNIGRAM,
                                         .add_sep = row->add_sep};
     if (row->kind == VOCAB_BPE) {
         rc = vocab_load_pretok(v, row, gguf_name(g), err);
@@ -163,7 +165,11 @@ static RC vocab_load_scores(struct vocab *v, const struct gguf *g, struct err *e
             return err_set(err, RC_CORRUPT, "gguf %s: the score of token %u is not a number",
                            gguf_name(g), i);
         }
-        v->tokens[i].rank = vocab_score_rank((float)score);
+        if (v->kind == VOCAB_UNIGRAM) {
+            v->tokens[i].score = (float)score;
+        } else {
+            v->tokens[i].rank = vocab_score_rank((float)score);
+        }
     }
     return RC_OK;
 }
@@ -183,7 +189,8 @@ RC vocab_load_attrs(struct vocab *v, const struct gguf *g, struct err *err)
         }
         v->tokens[i].attr = attr == 0 ? TOKEN_NORMAL : (uint8_t)attr;
     }
-    return v->kind == VOCAB_SPM ? vocab_load_scores(v, g, err) : RC_OK;
+    bool by_score = v->kind == VOCAB_SPM || v->kind == VOCAB_UNIGRAM;
+    return by_score ? vocab_load_scores(v, g, err) : RC_OK;
 }
 
 /* ---- special ids ---- */
@@ -354,7 +361,8 @@ static RC vocab_check_bytes(const struct vocab *v, const char *file, struct err 
     for (uint32_t i = 0; i < v->n_tokens; i++) {
         n_bytes += v->tokens[i].attr == TOKEN_BYTE;
     }
-    bool needs_unk = v->kind == VOCAB_WORDPIECE || (v->kind == VOCAB_SPM && n_bytes < 256);
+    bool needs_bytes = v->kind == VOCAB_SPM || v->kind == VOCAB_UNIGRAM;
+    bool needs_unk = v->kind == VOCAB_WORDPIECE || (needs_bytes && n_bytes < 256);
     if (needs_unk && v->special.unk == TOKEN_NONE) {
         return err_set(err, RC_CORRUPT,
                        "gguf %s: the vocabulary has %u byte tokens and no unknown token", file,

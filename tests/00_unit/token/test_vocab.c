@@ -100,7 +100,8 @@ static void test_models_refused(void **state)
     tiny_refused(&t, RC_CORRUPT, "tokenizer.ggml.model");
     t = spm();
     t.model = "rwkv";
-    tiny_refused(&t, RC_UNSUPPORTED, "\"rwkv\" is not known (known: llama, gpt2, gemma4, bert)");
+    tiny_refused(&t, RC_UNSUPPORTED,
+                 "\"rwkv\" is not known (known: llama, gpt2, gemma4, bert, t5)");
     t = bpe(few);
     t.pre = "martian";
     tiny_refused(&t, RC_UNSUPPORTED, "\"martian\" of tokenizer model \"gpt2\"");

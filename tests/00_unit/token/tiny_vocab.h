@@ -35,7 +35,9 @@ struct tiny_vocab {
     struct tiny_flag flags[TINY_LIST_MAX];
     bool no_scores, no_types;
     uint32_t scores_cut, types_cut; /* so many items fewer */
-    bool with_bytes;                /* <0x00> to <0xFF> come first, or the mapped bytes ("gpt2") */
+    const void *charsmap;           /* precompiled_charsmap; NULL: no key */
+    uint32_t charsmap_bytes;
+    bool with_bytes; /* <0x00> to <0xFF> come first, or the mapped bytes ("gpt2") */
     /* private */
     struct buf bytes;
     uint32_t n_kv;
@@ -151,6 +153,10 @@ static inline void tiny_write_keys(struct tiny_vocab *t)
         for (uint32_t i = 0; i < n; i++) {
             tiny_str(t, t->merges[i], strlen(t->merges[i]));
         }
+    }
+    if (t->charsmap != NULL) {
+        tiny_array(t, "precompiled_charsmap", GGUF_U8, t->charsmap_bytes);
+        buf_add(&t->bytes, t->charsmap, t->charsmap_bytes);
     }
     for (n = 0; n < TINY_LIST_MAX && t->ids[n].key != NULL; n++) {
         tiny_key(t, "tokenizer.ggml.", t->ids[n].key, GGUF_I64);

@@ -5,7 +5,7 @@ with eager attention, one text at a time; pooling and unit length are done here,
 sentence-transformers does them. The GGUF file beside it is that same model as llama.cpp's converter
 would write it (tools/bert_gguf.py; the qwen3 ones as models.py writes its own).
 
-    python tests/golden/make/embed.py [NAME...]      needs torch, transformers, gguf, numpy
+    python tests/golden/make/embed.py [NAME...]      needs torch, transformers, sentencepiece, gguf, numpy
 """
 
 import math
@@ -19,8 +19,9 @@ import torch
 import transformers as hf
 
 import models as decoders
+import unigram
 from gguf_write import GGUFWriter
-from bert_gguf import FIRST, LAST, MEAN, RANK, write_bert
+from bert_gguf import FIRST, LAST, MEAN, RANK, read_sentencepiece, write_bert
 
 OUT = pathlib.Path(__file__).resolve().parents[1] / "models"
 N_VOCAB = 96
@@ -50,10 +51,11 @@ def fill(model):
     return model.eval()
 
 
-def texts(n_special):
+def texts(n_special, n_types=2):
     rng = np.random.default_rng(48)
     rows = []
     for n, n_second in TEXTS:
+        n_second = n_second if n_types > 1 else 0
         ids = rng.integers(n_special, N_VOCAB, n)
         rows.append((ids, np.array([0] * (n - n_second) + [1] * n_second)))
     return rows
@@ -81,16 +83,16 @@ def tokens():
 # Cases: each makes its file and returns the answers of transformers, one row for each text
 
 
-def encoder(name, arch, config, pooling):
+def encoder(name, arch, config, pooling, vocab=None):
     ranks = pooling == RANK
     config._attn_implementation = "eager"
     kind = hf.AutoModelForSequenceClassification if ranks else hf.AutoModel
     model = fill(kind.from_config(config, dtype=torch.float32))
     weights = {k: p.data.numpy() for k, p in model.named_parameters()}
     write_bert(OUT / f"{name}.gguf", arch=arch, name=f"golden {name}", config=config.to_dict(), weights=weights,
-               tokens=tokens(), pooling=pooling)
+               tokens=vocab or tokens(), pooling=pooling)
     answers = []
-    for ids, types in texts(5):
+    for ids, types in texts(5, config.to_dict().get("type_vocab_size", 2)):
         with torch.no_grad():
             out = model(torch.from_numpy(ids)[None], token_type_ids=torch.from_numpy(types)[None])
         answers.append(sigmoid(out.logits[0].double().numpy()) if ranks
@@ -100,6 +102,15 @@ def encoder(name, arch, config, pooling):
 
 def bert(name, pooling, **more):
     return encoder(name, "bert", hf.BertConfig(**SIZES | more), pooling)
+
+
+def xlm_roberta(name, pooling, **more):
+    """One token type; positions count from the one behind the padding token's."""
+    vocab = unigram.train()
+    pieces, _ = read_sentencepiece(vocab)
+    sizes = SIZES | dict(vocab_size=len(pieces) + 2, max_position_embeddings=50, pad_token_id=1, bos_token_id=0,
+                         eos_token_id=2, type_vocab_size=1, layer_norm_eps=1e-5)
+    return encoder(name, "bert", hf.XLMRobertaConfig(**sizes | more), pooling, vocab)
 
 
 def nomic(name, pooling):
@@ -140,6 +151,8 @@ CASES = {
     "bert": lambda name: bert(name, MEAN),
     "bert-first": lambda name: bert(name, FIRST, num_attention_heads=2, layer_norm_eps=1e-5),
     "bert-rank": lambda name: bert(name, RANK, num_labels=1),
+    "xlm-roberta": lambda name: xlm_roberta(name, MEAN),
+    "xlm-roberta-rank": lambda name: xlm_roberta(name, RANK, num_labels=1),
     "nomic-bert": lambda name: nomic(name, MEAN),
     "qwen3-embed": lambda name: qwen3(name, LAST),
     "qwen3-rank": lambda name: qwen3(name, RANK),
@@ -147,7 +160,7 @@ CASES = {
 
 
 def write_vectors(path, answers):
-    rows = texts(5)
+    rows = texts(5, 1 if path.name.startswith("xlm") else 2)
     body = struct.pack("<8sII", b"BUDEMBED", len(rows), len(answers[0]))
     body += np.array([len(ids) for ids, _ in rows], "<u4").tobytes()
     body += b"".join(ids.astype("<i4").tobytes() for ids, _ in rows)

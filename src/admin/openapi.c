@@ -112,7 +112,7 @@ static const struct {
     {"Version", OBJECT("\"name\":" TEXT ",\"weight\":" WHOLE ",\"upstreams\":" TEXTS
                        ",\"model\":" TEXT ",\"hedge_ms\":" WHOLE)},
     {"Model", OBJECT(OURS ",\"alias\":" TEXT ",\"versions\":{\"type\":\"array\",\"items\":" REF(
-                  "Version") "},\"fallback\":" TEXTS ",\"balance\":" TEXT
+                  "Version") "},\"fallback\":" TEXTS ",\"balance\":" TEXT ",\"max_tokens\":" WHOLE
                              ",\"price\":" REF("Prices") ",\"limits\":" REF("Limits"))},
     {"Alias", OBJECT(OURS ",\"model\":" TEXT)},
     {"Upstream",

@@ -115,6 +115,9 @@ static const struct conf_row cat_model_rows[] = {
     CONF_TEXTS(struct cat_model, fallback, CAT_FALLBACKS_MAX,
                "models that answer instead when no server of this one can"),
     CONF_WORD(struct cat_model, balance, "two_choices", cat_balances, "how a server is chosen"),
+    CONF_NUMBER(struct cat_model, max_tokens, "16384", 1, CAT_MAX_TOKENS_MAX, "tokens",
+                "set aside, and asked for, where a limited request names no max_tokens: what its "
+                "servers take"),
     CONF_GROUP(struct cat_model, price, cat_price_rows, "what callers pay (default: its server's)"),
     CONF_GROUP(struct cat_model, limits, limits_rows, "of all requests for it together"),
     {0},

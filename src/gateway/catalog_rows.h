@@ -95,12 +95,16 @@ struct cat_model {
     struct conf_list versions;
     struct conf_list fallback; /* names of models, tried in turn */
     uint32_t balance;          /* enum cat_balance */
-    struct cat_price price;    /* what the caller pays; all zero = its upstream's */
+    uint64_t max_tokens;    /* of an answer whose request names none, with a limit; 0 = default */
+    struct cat_price price; /* what the caller pays; all zero = its upstream's */
     struct cat_limits limits;
     /* filled when the catalogue is built */
     const struct cat_model *means; /* itself, or what its alias comes to */
     const struct cat_model **next; /* fallback's models */
 };
+
+/* Output tokens of who is limited and names no max_tokens, where the model says nothing. */
+enum { CAT_MAX_TOKENS_DEFAULT = 16384, CAT_MAX_TOKENS_MAX = 1 << 24 };
 
 struct cat_set {
     struct conf_list organisations, roles, projects, users, upstreams, models;

@@ -181,6 +181,12 @@ static void limit_on_lease(void *ctx, bool granted)
     stages_resume(r, limit_decided(r, granted));
 }
 
+/* What is set aside for a choice when the request names no number. */
+static uint64_t limit_max_tokens(const struct cat_model *m)
+{
+    return m->max_tokens != 0 ? m->max_tokens : CAT_MAX_TOKENS_DEFAULT; /* not from the catalogue */
+}
+
 enum gw_result stage_limit(struct gw_request *r)
 {
     const struct gw_parsed *p = &r->parsed;
@@ -189,7 +195,7 @@ enum gw_result stage_limit(struct gw_request *r)
         return GW_NEXT;
     }
     limit_subjects(r);
-    uint64_t each = p->has_max_tokens ? p->max_tokens : GW_OUTPUT_TOKENS_DEFAULT;
+    uint64_t each = p->has_max_tokens ? p->max_tokens : limit_max_tokens(r->wanted);
     r->price = limit_price(r->wanted);
     r->ask = (struct limit_ask){
         .prompt_tokens = r->body.len, .output_tokens = each * p->n_choices, .price = r->price};

@@ -46,10 +46,9 @@ static inline bool gw_kind_has_body(enum gw_kind kind)
 enum {
     GW_ID_BYTES = 72,
     GW_HEADERS_MAX = 24,
-    GW_TIMING_BYTES = 288,            /* of server-timing */
-    GW_SUBJECTS_MAX = 4,              /* key, user, project, model */
-    GW_ATTEMPTS_N = 2,                /* at a time: see hedge.c */
-    GW_OUTPUT_TOKENS_DEFAULT = 16384, /* set aside for who is limited and names no max_tokens */
+    GW_TIMING_BYTES = 288, /* of server-timing */
+    GW_SUBJECTS_MAX = 4,   /* key, user, project, model */
+    GW_ATTEMPTS_N = 2,     /* at a time: see hedge.c */
 };
 
 enum gw_stage_id {

@@ -104,6 +104,43 @@ static void what_is_left_is_all_that_is_asked_for(void **state)
     rig_close(&r);
 }
 
+static void want_asked(struct rig *r, const char *more, const char *asked)
+{
+    struct answer a;
+    char text[256];
+    snprintf(text, sizeof(text),
+             "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"p\"}],"
+             "\"user\":\"ok\"%s}",
+             more);
+    ask_read(ask_send(&r->addr, "POST /v1/chat/completions", r->auth, str_from(text)), &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    pthread_mutex_lock(&r->fake.lock);
+    const char *body = strstr(r->fake.last.ptr, "\r\n\r\n{");
+    assert_non_null(body);
+    const char *found = strstr(body, "\"max_tokens\"");
+    assert_true(asked == NULL ? found == NULL : found != NULL && strstr(found, asked) == found);
+    pthread_mutex_unlock(&r->fake.lock);
+}
+
+/* A server refuses what is more than it can make: the model says how much that is. */
+static void a_model_says_what_is_asked_for(void **state)
+{
+    (void)state;
+    static const char *const limits[] = {"{\"tokens_per_day\":100000}", NULL};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        struct rig r = {.limits = limits[i]};
+        object(&r, "model", "m",
+               "{\"name\":\"m\",\"max_tokens\":77,\"versions\":[{\"name\":\"1\","
+               "\"upstreams\":[\"local\"]}]}");
+        rig_open_more(&r, (struct gateway_conf){0});
+        want_asked(&r, "", limits[i] != NULL ? "\"max_tokens\":77}" : NULL);
+        want_asked(&r, ",\"max_tokens\":100", "\"max_tokens\":100}");
+        want_asked(&r, ",\"max_tokens\":10", "\"max_tokens\":10}");
+        rig_close(&r);
+    }
+}
+
 /* ---- scopes and lists ---- */
 
 static void scopes_and_projects_hide_models(void **state)
@@ -573,6 +610,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limits_are_told_and_kept),
+        cmocka_unit_test(a_model_says_what_is_asked_for),
         cmocka_unit_test(what_is_left_is_all_that_is_asked_for),
         cmocka_unit_test(scopes_and_projects_hide_models),
         cmocka_unit_test(a_list_of_models_is_the_callers),

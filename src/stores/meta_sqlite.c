@@ -21,6 +21,9 @@ enum rc meta_fail(struct meta *m, const char *what, struct err *err)
 {
     int code = sqlite3_extended_errcode(m->db);
     enum rc rc = RC_IO;
+    if ((code & 0xFF) == SQLITE_FULL) { /* nothing is wrong with the store: its owner is told */
+        return err_set(err, RC_UNAVAILABLE, "metadata: cannot %s: the disk is full", what);
+    }
     if (code == SQLITE_CONSTRAINT_PRIMARYKEY || code == SQLITE_CONSTRAINT_UNIQUE) {
         rc = RC_CONFLICT;
     } else if ((code & 0xFF) == SQLITE_CORRUPT || (code & 0xFF) == SQLITE_NOTADB) {

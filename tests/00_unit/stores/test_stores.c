@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "stores/meta.h"
+#include "stores/meta_private.h"
 #include "stores/seal.h"
 
 struct place {
@@ -121,6 +122,38 @@ static void keys_round_trip(void **state)
     assert_int_equal(end - all, 1);
     meta_close(m);
     meta_close(other);
+}
+
+/* Said in words, nothing is lost, and there is room again when there is. */
+static void a_full_disk_is_told(void **state)
+{
+    struct place *p = *state;
+    struct meta *m;
+    struct err err = {0};
+    enum rc rc = RC_OK;
+    int n = 0;
+    assert_int_equal(meta_open(&m, p->db, &err), RC_OK);
+    assert_int_equal(sqlite3_exec(m->db, "PRAGMA max_page_count = 1", NULL, NULL, NULL), SQLITE_OK);
+    while (rc == RC_OK) {
+        char id[32];
+        snprintf(id, sizeof(id), "key_full_%d", n);
+        struct meta_key key = key_named(id, (unsigned char)n);
+        rc = meta_key_insert(m, &key, &err);
+        n += rc == RC_OK ? 1 : 0;
+        assert_true(n < 250);
+    }
+    assert_int_equal(rc, RC_UNAVAILABLE);
+    assert_non_null(strstr(err.msg, "the disk is full"));
+    assert_int_equal(sqlite3_exec(m->db, "PRAGMA max_page_count = 100000", NULL, NULL, NULL),
+                     SQLITE_OK);
+    struct meta_key key = key_named("key_full_after", 255), found;
+    assert_int_equal(meta_key_insert(m, &key, &err), RC_OK);
+    for (int i = 0; i < n; i++) {
+        char id[32];
+        snprintf(id, sizeof(id), "key_full_%d", i);
+        assert_int_equal(meta_key_get(m, id, &found, &err), RC_OK);
+    }
+    meta_close(m);
 }
 
 static void a_file_that_is_no_database_is_refused(void **state)
@@ -258,6 +291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_PLACE(settings_are_written_once),
         WITH_PLACE(keys_round_trip),
+        WITH_PLACE(a_full_disk_is_told),
         WITH_PLACE(connections_of_one_process_keep_their_locks),
         WITH_PLACE(a_file_that_is_no_database_is_refused),
         WITH_PLACE(many_starting_together_agree),
